@@ -1,0 +1,46 @@
+# Two commands do all on a fresh machine: `make demo` and `make test`. PYTHON may name another interpreter, 3.11 or later.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint format constraints clean
+
+demo: .venv/.demo
+	$(BIN)/python -m flows.demo
+
+test: .venv/.dev
+	$(BIN)/pytest -q -m "not slow"
+
+test-slow: .venv/.dev
+	$(BIN)/pytest -q -m slow
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/sizes.py
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "maskmill needs Python 3.11 or later; name one: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+
+.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[demo]"
+	touch $@
+
+.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[demo]" --group dev
+	touch $@
+
+# The pins, for every supported Python at once; no registry's name stands in them.
+constraints:
+	uv pip compile -q --universal --python-version 3.11 --extra gpu --extra demo --group dev --upgrade \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""The thin skin: command line, Dask and Prefect around the pipeline."""

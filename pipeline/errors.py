@@ -1,0 +1,66 @@
+"""Everything that maskmill raises on purpose.
+
+MaskmillError
+├── InputError            nothing could start: the command's exit code is 2
+│   ├── SettingsError     a job, a flag or a card that says something impossible
+│   ├── SceneError        an image that cannot be opened or has not what the card needs
+│   ├── ModelError        a network that cannot be read, bounded or run
+│   ├── DeviceError       a device was asked for and is not what runs
+│   ├── IdentityError     the folder holds another result than this job would make
+│   ├── LeaseError        another run holds the folder
+│   └── RoomError         memory or disk do not hold what is planned
+└── BlockError            one block failed: it becomes a named hole, the run goes on
+
+Every message is a sentence: what was wrong, with which numbers, and what to do.
+Errors travel between processes: each pickles, because each holds its message alone.
+"""
+
+from __future__ import annotations
+
+
+class MaskmillError(Exception):
+    """The root of the tree."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+    @property
+    def message(self) -> str:
+        """The sentence, on one line."""
+        return " ".join(str(self.args[0]).split())
+
+
+class InputError(MaskmillError):
+    """Nothing could start; nothing was written."""
+
+
+class SettingsError(InputError):
+    """A job, a flag or a card says something impossible."""
+
+
+class SceneError(InputError):
+    """An image cannot be opened, or has not what the card needs."""
+
+
+class ModelError(InputError):
+    """A network cannot be read, bounded or run."""
+
+
+class DeviceError(InputError):
+    """A device was asked for, and another one would run."""
+
+
+class IdentityError(InputError):
+    """The folder holds another result than this job would make."""
+
+
+class LeaseError(InputError):
+    """Another run holds the folder."""
+
+
+class RoomError(InputError):
+    """Memory or disk do not hold what is planned."""
+
+
+class BlockError(MaskmillError):
+    """One block failed; it becomes a named hole and the run goes on."""

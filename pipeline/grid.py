@@ -1,0 +1,234 @@
+"""The grid: how windows, cores and blocks lie over a scene. Integers only; needs numpy alone.
+
+A scene of (height, width) pixels is cut into square *cores* of side `core`, the first at (0, 0). The network sees, for
+each core, a *window* that reaches `margin` pixels further on every side. Cores and margins are multiples of the
+network's total stride, so every window's origin is one too, and what a window says about its core does not depend on
+which window it was. A *block* is a square of whole cores with one owner, who reads the block's `hull` and writes its
+`core` rectangle.
+
+Rectangles are half-open, (row, col), in pixels of the scene; windows may reach beyond it, where pixels are reflected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Rect:
+    """A half-open rectangle [top, bottom) × [left, right) in pixels; empty if a side is not positive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return max(0, self.bottom - self.top)
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return max(0, self.right - self.left)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.height, self.width
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.height * self.width
+
+    def intersect(self, other: Rect) -> Rect:
+        """What both cover; empty where they do not meet."""
+        return Rect(
+            max(self.top, other.top),
+            max(self.left, other.left),
+            min(self.bottom, other.bottom),
+            min(self.right, other.right),
+        )
+
+    def contains(self, other: Rect) -> bool:
+        """Whether `other` lies wholly inside."""
+        return (
+            self.top <= other.top
+            and self.left <= other.left
+            and self.bottom >= other.bottom
+            and self.right >= other.right
+        )
+
+    def grown(self, pixels: int) -> Rect:
+        """The rectangle with `pixels` more on every side."""
+        return Rect(self.top - pixels, self.left - pixels, self.bottom + pixels, self.right + pixels)
+
+    def slices(self, origin: Rect | None = None) -> tuple[slice, slice]:
+        """(rows, cols) to index an array whose pixel (0, 0) is `origin`'s top left corner, or the scene's."""
+        row, col = (origin.top, origin.left) if origin else (0, 0)
+        return slice(self.top - row, self.bottom - row), slice(self.left - col, self.right - col)
+
+
+class Stitch(StrEnum):
+    """How windows become a mask."""
+
+    EXACT = "exact"  # each core from its own window, the margin at least the reach
+    BLEND = "blend"  # every window that covers a pixel has a say in it, by a positive weight
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Cores, windows and blocks over one scene.
+
+    Parameters
+    ----------
+    height, width
+        The scene, in pixels.
+    stride
+        The network's total stride, in pixels.
+    core, margin
+        Sides in pixels; both multiples of `stride`. The window's side is core + 2 × margin.
+    block
+        Side in pixels; a whole number of cores.
+    stitch
+        Which windows a block needs: those of its own cores, or all that reach into it.
+
+    Raises SettingsError where these laws do not hold.
+
+    """
+
+    height: int
+    width: int
+    stride: int
+    core: int
+    margin: int
+    block: int
+    stitch: Stitch = Stitch.EXACT
+
+    def __post_init__(self) -> None:
+        if self.height < 1 or self.width < 1:
+            raise SettingsError(f"The scene has {self.height} × {self.width} pixels; both sides must be at least 1.")
+        if self.stride < 1:
+            raise SettingsError(f"The stride is {self.stride}; it must be at least 1.")
+        for name, side, least in (("core", self.core, self.stride), ("margin", self.margin, 0)):
+            if side < least or side % self.stride:
+                raise SettingsError(
+                    f"The {name} is {side} pixels; it must be a multiple of the network's stride, {self.stride}, "
+                    f"and at least {least}."
+                )
+        if self.block < self.core or self.block % self.core:
+            below = max(1, self.block // self.core) * self.core
+            raise SettingsError(
+                f"The block is {self.block} pixels; it must be a whole number of cores of {self.core}: "
+                f"take {below} or {below + self.core}."
+            )
+
+    @property
+    def window(self) -> int:
+        """The window's side, in pixels."""
+        return self.core + 2 * self.margin
+
+    @property
+    def scene(self) -> Rect:
+        """The whole scene."""
+        return Rect(0, 0, self.height, self.width)
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """How many blocks there are: (down, across)."""
+        return -(-self.height // self.block), -(-self.width // self.block)
+
+    @property
+    def cores(self) -> tuple[int, int]:
+        """How many cores there are: (down, across)."""
+        return -(-self.height // self.core), -(-self.width // self.core)
+
+    def __len__(self) -> int:
+        """How many blocks there are in all."""
+        down, across = self.blocks
+        return down * across
+
+    def position(self, block: int) -> tuple[int, int]:
+        """(row, col) of a block among the blocks; blocks are numbered row by row from 0."""
+        if not 0 <= block < len(self):
+            raise IndexError(f"there is no block {block}: the grid has {len(self)}")
+        return divmod(block, self.blocks[1])
+
+    def owned(self, block: int) -> Rect:
+        """The pixels that a block writes: its cores, clipped to the scene."""
+        row, col = self.position(block)
+        top, left = row * self.block, col * self.block
+        return Rect(top, left, top + self.block, left + self.block).intersect(self.scene)
+
+    def windows(self, block: int) -> Iterator[Rect]:
+        """The windows that a block computes, in the order of their origins, row by row.
+
+        Windows whose core lies outside the scene are never computed.
+        """
+        owned = self.owned(block)
+        reach = self.margin if self.stitch is Stitch.BLEND else 0
+        rows = self._cores_reaching(owned.top, owned.bottom, reach, self.cores[0])
+        cols = self._cores_reaching(owned.left, owned.right, reach, self.cores[1])
+        for row in rows:
+            for col in cols:
+                yield self.window_of(row, col)
+
+    def window_of(self, row: int, col: int) -> Rect:
+        """The window around the core at (row, col) among the cores; it may reach beyond the scene."""
+        top, left = row * self.core - self.margin, col * self.core - self.margin
+        return Rect(top, left, top + self.window, left + self.window)
+
+    def core_of(self, window: Rect) -> Rect:
+        """What is kept of a window in exact mode, clipped to the scene."""
+        return window.grown(-self.margin).intersect(self.scene)
+
+    def hull(self, block: int) -> Rect:
+        """What a block reads: the smallest rectangle around all its windows; it may reach beyond the scene."""
+        windows = list(self.windows(block))
+        return Rect(windows[0].top, windows[0].left, windows[-1].bottom, windows[-1].right)
+
+    def hull_side(self) -> int:
+        """The longest side that any hull can have, in pixels."""
+        cores = self.block // self.core
+        beyond = -(-self.margin // self.core) if self.stitch is Stitch.BLEND else 0
+        return (cores + 2 * beyond) * self.core + 2 * self.margin
+
+    def computed(self) -> int:
+        """Pixels that the network sees in all, windows shared by blocks counted as often as they are computed."""
+        return sum(self._windows_in(block) for block in range(len(self))) * self.window**2
+
+    def _windows_in(self, block: int) -> int:
+        owned = self.owned(block)
+        reach = self.margin if self.stitch is Stitch.BLEND else 0
+        down = len(self._cores_reaching(owned.top, owned.bottom, reach, self.cores[0]))
+        return down * len(self._cores_reaching(owned.left, owned.right, reach, self.cores[1]))
+
+    def _cores_reaching(self, start: int, stop: int, reach: int, count: int) -> range:
+        """Which cores along one axis, grown by `reach`, meet [start, stop)."""
+        first = (start - reach) // self.core  # the first whose end + reach lies beyond start
+        last = -(-(stop + reach) // self.core)
+        return range(max(0, first), min(count, last))
+
+
+def reflected(start: int, stop: int, size: int) -> NDArray[np.intp]:
+    """Where the pixels start…stop−1 of an axis lie in [0, size), mirrored at its ends without repeating the end pixel.
+
+    The period is 2 (size − 1), as numpy.pad's mode "reflect" repeats it; an axis of one pixel repeats it.
+    """
+    if size < 1:
+        raise ValueError(f"an axis has at least one pixel, not {size}")
+    index = np.arange(start, stop)
+    if size == 1:
+        return np.zeros_like(index)
+    period = 2 * (size - 1)
+    index = np.mod(index, period)
+    return np.minimum(index, period - index)

@@ -1,0 +1,1 @@
+"""The network wing: what a model eats and says, how far it looks, and one run of it."""

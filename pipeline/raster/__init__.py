@@ -1,0 +1,1 @@
+"""The raster wing: scenes opened safely, pixels and validity read on the scene's grid."""

@@ -1,0 +1,134 @@
+"""The job: everything that a run can be told, from flags or from a YAML file. One model for both.
+
+Which settings decide pixels is said here once, by `Job.deciding()`: a result's identity includes those and no others.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from pipeline.errors import SettingsError
+
+FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class
+HIGHEST_CLASS = 252
+STEPS = 250  # confidence and probabilities are stored in steps of 1/250, so that the three statuses keep their values
+
+
+class Device(StrEnum):
+    """Where the network runs."""
+
+    AUTO = "auto"  # CUDA if it really starts, else the CPU, said aloud
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class SceneEntry(BaseModel):
+    """One scene named by hand, for images whose file names are not unique."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    uri: str
+
+
+def _margin(value: object) -> object:
+    """The command line gives text; the YAML file gives numbers."""
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value
+
+
+Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
+
+
+class Job(BaseModel):
+    """A job file's contents. Sides are pixels, sizes are bytes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    scenes: tuple[str | SceneEntry, ...] = Field(min_length=1, description="paths or globs, or {name, uri}")
+    model: str = Field(description="a zoo name, a folder with one .onnx file, or an .onnx file")
+    out: Path = Field(description="the folder that holds a folder for each scene")
+    card: dict[str, Any] = Field(default_factory=dict, description="what replaces parts of the model's card")
+    bands: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="bands of the image, from 1"
+    )
+    device: Device = Device.AUTO
+    margin: Margin = "auto"
+    overlap: float | None = Field(
+        default=None, gt=0, lt=0.9, description="blend: part of the window shared with the next"
+    )
+    window: Annotated[int, Field(ge=1)] | None = None
+    block: Annotated[int, Field(ge=1)] | None = None
+    batch: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=1)] | None = None
+    products: frozenset[Literal["confidence", "probabilities", "disagreement"]] = frozenset()
+    memory: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="bytes to plan for; default: what is free"
+    )
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    overwrite: bool = False
+
+    def deciding(self) -> dict[str, Any]:
+        """The settings that decide pixels, as they were asked for."""
+        return {"margin": self.margin, "overlap": self.overlap, "products": sorted(self.products)}
+
+
+def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
+    """Read a job file and lay the flags that were given over it.
+
+    Paths in the file are relative to the file's folder. Raises SettingsError with one sentence for the first thing
+    that is wrong.
+    """
+    said = _read(path) if path else {}
+    said.update({key: value for key, value in flags.items() if value is not None})
+    try:
+        return Job.model_validate(said)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, path)) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"The job file {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The job file {path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(said, dict):
+        raise SettingsError(f"The job file {path} must hold keys and values, such as `model: earth-water`.")
+    return {str(key): _anchored(str(key), value, path.parent) for key, value in said.items()}
+
+
+def _anchored(key: str, value: Any, folder: Path) -> Any:
+    """Make the paths that a job file names relative to it."""
+    if key == "out" and isinstance(value, str):
+        return folder / value
+    if key == "model" and isinstance(value, str) and ("/" in value or value.endswith(".onnx")):
+        return str(folder / value)
+    if key == "scenes" and isinstance(value, list):
+        return [_anchored("scene", item, folder) for item in value]
+    if key == "scene" and isinstance(value, dict) and isinstance(value.get("uri"), str):
+        return {**value, "uri": _anchored("scene", value["uri"], folder)}
+    if key == "scene" and isinstance(value, str) and "://" not in value:
+        return str(folder / value)
+    return value
+
+
+def _sentence(error: ValidationError, path: Path | None) -> str:
+    """Say the first thing that pydantic found, in words."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
+    source = f"In the job file {path}: " if path else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), list(Job.model_fields), n=1, cutoff=0.0)[0]
+        return f"{source}there is no setting `{where}`; did you mean `{near}`?"
+    if first["type"] == "missing":
+        return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
+    return f"{source}`{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

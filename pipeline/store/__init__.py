@@ -1,0 +1,1 @@
+"""The store wing: shards, the ledger, and what lies on disk."""
