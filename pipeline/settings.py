@@ -106,7 +106,7 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): _anchored(str(key), value, path.parent) for key, value in said.items()}
 
 
-def _anchored(key: str, value: Any, folder: Path) -> Any:
+def _anchored(key: str, value: object, folder: Path) -> object:
     """Make the paths that a job file names relative to it."""
     if key == "out" and isinstance(value, str):
         return folder / value

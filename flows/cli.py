@@ -1,0 +1,272 @@
+"""The command `maskmill`: arguments become a Job, results become tables or one JSON line, ends become exit codes.
+
+0 complete · 2 nothing could start · 3 finished with holes or refused scenes, each named · 1 anything else ·
+130 and 143 stopped by Ctrl-C or SIGTERM. Only Typer is imported here; `--help` must not pay for GDAL or Prefect.
+"""
+# ruff: noqa: PLC0415  # every import inside a command is one that `--help` does not pay for
+# ruff: noqa: ARG001, PLR0917  # flags are read by name from Typer's context, and none is given by position
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from flows.ending import COMPLETE, UNEXPECTED, exit_code
+from flows.options import (
+    Bands,
+    Batch,
+    Block,
+    Device,
+    JobFile,
+    Json,
+    Margin,
+    Memory,
+    Model,
+    Out,
+    Overlap,
+    Overwrite,
+    Products,
+    Scenes,
+    Window,
+    Workers,
+    job_of,
+)
+
+app = typer.Typer(
+    name="maskmill",
+    help="Turn large images into masks with an ONNX network: exact at the seams, bounded in memory, resumable.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+models = typer.Typer(no_args_is_help=True, help="The models that ship, and what a model needs and says.")
+app.add_typer(models, name="models")
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
+) -> None:
+    """Turn large images into masks with an ONNX network: exact at the seams, bounded in memory, resumable."""
+    if debug:
+        os.environ["MASKMILL_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    scenes: Scenes = None,
+    model: Model = None,
+    out: Out = None,
+    job: JobFile = None,
+    device: Device = None,
+    margin: Margin = None,
+    overlap: Overlap = None,
+    window: Window = None,
+    block: Block = None,
+    batch: Batch = None,
+    workers: Workers = None,
+    bands: Bands = None,
+    products: Products = None,
+    memory: Memory = None,
+    overwrite: Overwrite = None,
+    prefect: Annotated[bool, typer.Option("--prefect", help="Make it a Prefect flow run.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Make the masks. Stop it at any time; the same command goes on from there."""
+    from flows import screen
+
+    asked = job_of(context.params, job)
+    _log_to_stderr()
+    with screen.watched() as moved:
+        if prefect or os.environ.get("PREFECT_API_URL"):
+            from flows.environment import prepare_prefect
+
+            prepare_prefect()
+            from flows.segment import run_as_flow
+
+            report = run_as_flow(asked, moved)
+        else:
+            from flows.tasks import run_job
+
+            report = run_job(asked, moved).as_dict()
+    return _finish_run(report, as_json)
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    scenes: Scenes = None,
+    model: Model = None,
+    out: Out = None,
+    job: JobFile = None,
+    device: Device = None,
+    margin: Margin = None,
+    overlap: Overlap = None,
+    window: Window = None,
+    block: Block = None,
+    batch: Batch = None,
+    workers: Workers = None,
+    bands: Bands = None,
+    products: Products = None,
+    memory: Memory = None,
+    overwrite: Overwrite = None,
+    as_json: Json = False,
+) -> int:
+    """Say what `run` would do and need. Writes nothing."""
+    from flows import screen
+    from flows.tasks import plan_job
+
+    asked = job_of(context.params, job)
+    _log_to_stderr()
+    plans = [one.as_dict() for one in plan_job(asked)]
+    if as_json:
+        screen.emit({"plans": plans, "exit_code": COMPLETE})
+    else:
+        for one in plans:
+            screen.show_facts(f"Plan for {one.get('scene', 'the scene')}", one)
+    return COMPLETE
+
+
+@app.command()
+def status(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> int:
+    """Say how far every scene in DIR is, from the ledgers alone; works while a run goes on."""
+    from flows import screen
+    from flows.tasks import status_of
+
+    found = [one.as_dict() for one in status_of(directory)]
+    if as_json:
+        screen.emit({"scenes": found, "exit_code": COMPLETE})
+    else:
+        screen.show_rows(f"Scenes in {directory}", found)
+    return COMPLETE
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="DIR/SCENE")],
+    sample: Annotated[int, typer.Option(min=1, help="How many blocks to compute again.")] = 8,
+    as_json: Json = False,
+) -> int:
+    """Compute a random sample of blocks again, and prove windows against one pass over a crop."""
+    from flows import screen
+    from flows.tasks import verify_scene
+
+    report = verify_scene(folder, sample)
+    if as_json:
+        screen.emit(report.as_dict())
+    else:
+        screen.show_facts(f"Proof of {folder}", report.as_dict())
+    return int(report.exit_code)
+
+
+@app.command()
+def schedule(
+    job: Annotated[Path, typer.Argument(metavar="JOB.yaml")],
+    cron: Annotated[str, typer.Option(metavar='"0 2 * * *"', help="When: minute, hour, day, month, weekday.")],
+    timezone: Annotated[str, typer.Option(metavar="Europe/Vienna", help="Whose clock.")] = "UTC",
+    home: Annotated[Path | None, typer.Option(help="The server's folder; default: OUT/.schedule.")] = None,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The server's port; default: a free one.")] = None,
+) -> int:
+    """Run a job by the clock, never two at once, until stopped. Starts a Prefect server if none is named."""
+    from pipeline.settings import load_job
+
+    asked = load_job(job.resolve(), {})
+    _log_to_stderr()
+    from flows.environment import prepare_prefect
+
+    prepare_prefect()
+    from flows.schedule import Timing, serve
+
+    return serve(asked, Timing(name=job.stem, cron=cron, timezone=timezone), home, port)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> int:
+    """Say what this machine can run, and what to do about what it cannot."""
+    from flows import screen
+    from flows.doctor import examined
+
+    checks = examined()
+    broken = any(check.state == "broken" for check in checks)
+    if as_json:
+        screen.emit({"checks": [check.as_dict() for check in checks], "exit_code": int(broken)})
+    else:
+        screen.show_rows("This machine", [check.as_dict() for check in checks])
+    return int(broken)
+
+
+@models.command("list")
+def list_models(as_json: Json = False) -> int:
+    """List the models that ship."""
+    from flows import screen, zoo
+
+    found = zoo.listed()
+    if as_json:
+        screen.emit({"models": found, "exit_code": COMPLETE})
+    else:
+        screen.show_rows("Models", found)
+    return COMPLETE
+
+
+@models.command("show")
+def show_model(model: Annotated[str, typer.Argument(metavar="MODEL")], as_json: Json = False) -> int:
+    """Show a model's card, its stride, reach and margin, and its digest."""
+    from flows import screen, zoo
+
+    found = zoo.shown(model)
+    if as_json:
+        screen.emit({**found, "exit_code": COMPLETE})
+    else:
+        screen.show_facts(model, found)
+    return COMPLETE
+
+
+@models.command("check")
+def check_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
+    as_json: Json = False,
+) -> int:
+    """Run a model once on random pixels, and say whether windows of it are exact, or why not."""
+    from flows import screen, zoo
+
+    found = zoo.checked(model, device)
+    code = COMPLETE if found.finite else UNEXPECTED
+    if as_json:
+        screen.emit({**found.as_dict(), "exit_code": code})
+    else:
+        screen.show_facts(model, found.as_dict())
+    return code
+
+
+def _finish_run(report: dict[str, Any], as_json: bool) -> int:
+    """Show a JobReport's mapping; name each hole and each refused scene on stderr."""
+    from flows import screen
+
+    for problem in report["problems"]:
+        screen.complain(problem)
+    if as_json:
+        screen.emit(report)
+    else:
+        screen.show_rows("Scenes", report["scenes"])
+    return int(report["exit_code"])
+
+
+def _log_to_stderr() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.WARNING, format="maskmill: %(levelname)s: %(message)s", stream=sys.stderr)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    sys.exit(exit_code(app, sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Dask workers on this machine: processes of one thread each, reachable from this machine alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+from distributed.security import Security
+
+# What Dask's own threads may not do to a worker: swap records to disk, or kill it for memory that was planned.
+SETTINGS = {
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.log-format": "maskmill: %(name)s: %(message)s",
+    "logging": {"distributed": "error"},
+}
+# One thread a worker: sums in one order, and no library that takes all cores for itself.
+ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+MODULES = ("distributed.worker",)  # what a worker holds in memory beside the pipeline
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+@contextmanager
+def local_cluster(workers: int) -> Iterator[Client]:
+    """Start workers, give a client, and end them all on leaving, whatever happened."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    with (
+        dask.config.set(SETTINGS),
+        dask.config.set({"distributed.nanny.environ": ENVIRONMENT}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=None,
+            # A scheduler runs whatever it is sent: only this process has the key.
+            security=Security.temporary(),
+            silence_logs=logging.ERROR,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def scale_to(client: Client, workers: int) -> None:
+    """Have more workers in a cluster that `local_cluster` started."""
+    if client.cluster is not None:
+        client.cluster.scale(workers)

@@ -1,0 +1,80 @@
+"""How a command ends: every error becomes one sentence and an exit code.
+
+0 complete · 2 nothing could start · 3 finished with holes or refused scenes, each named · 1 anything else ·
+130 and 143 stopped by Ctrl-C or SIGTERM.
+"""
+# ruff: noqa: PLC0415  # every import inside a function is one that `--help` does not pay for
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from types import FrameType
+
+import typer
+
+COMPLETE, UNEXPECTED, NOT_STARTED, HOLES, STOPPED, TERMINATED = 0, 1, 2, 3, 130, 143
+
+
+def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
+    """Run the command; turn whatever happens into one sentence on stderr and an exit code."""
+    signals: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        signals.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        code = app(arguments, prog_name="maskmill", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001  # the one place where everything that is left over is told
+        code, sentence = _told(error)
+    else:
+        # ^ Typer turns a KeyboardInterrupt into 130.
+        if code not in (STOPPED, TERMINATED):
+            return int(code or 0)
+        code = TERMINATED if signal.SIGTERM in signals else code
+        sentence = "Stopped. What was finished is kept; the same command goes on from there."
+    return _fail(code, sentence, as_json="--json" in arguments)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """(exit code, sentence) of an error."""
+    from pipeline.errors import InputError, MaskmillError
+
+    if isinstance(error, MaskmillError):
+        return (NOT_STARTED if isinstance(error, InputError) else UNEXPECTED), error.message
+    if isinstance(error, typer.TyperException):
+        said = error.format_message().rstrip(".")
+        # ^ Empty where no command was given: then Typer has printed the help.
+        return error.exit_code, f"{said or 'No command was given'}. `maskmill --help` says what there is."
+    if isinstance(error, typer.Abort):
+        return UNEXPECTED, "Stopped: the input ended."
+    return UNEXPECTED, _unexpected(error)
+
+
+def _unexpected(error: Exception) -> str:
+    """One sentence about an error that nobody foresaw; its traceback goes to stderr or to a file."""
+    import tempfile
+    import traceback
+
+    from flows.screen import masked
+
+    trace = masked("".join(traceback.format_exception(error)))
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    if os.environ.get("MASKMILL_DEBUG"):
+        typer.echo(trace, err=True)
+        return f"Unexpected: {what}"
+    with tempfile.NamedTemporaryFile("w", prefix="maskmill-", suffix=".txt", delete=False) as file:
+        file.write(trace)
+    return f"Unexpected: {what} (the traceback is in {file.name}; MASKMILL_DEBUG=1 shows it)"
+
+
+def _fail(code: int, sentence: str, as_json: bool) -> int:
+    from flows import screen
+
+    screen.complain(sentence)
+    if as_json:
+        screen.emit({"error": screen.masked(sentence), "exit_code": code})
+    return code

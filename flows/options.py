@@ -1,0 +1,74 @@
+"""The flags of `run` and `plan`, and how they become a Job. The names of the flags are those of Job's fields."""
+# ruff: noqa: PLC0415  # every import inside a function is one that `--help` does not pay for
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from pipeline.settings import Job
+
+FLAGS = (
+    *("scenes", "model", "out", "bands", "device", "margin", "overlap", "window", "block", "batch", "workers"),
+    *("products", "memory", "overwrite"),
+)
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+Scenes = Annotated[list[str] | None, typer.Argument(metavar="SCENE", help="Images, or globs in quotes.")]
+Model = Annotated[str | None, typer.Option(metavar="MODEL", help="A zoo name, a folder or an .onnx file.")]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where a folder for each scene is made.")]
+JobFile = Annotated[Path | None, typer.Option("--job", metavar="JOB.yaml", help="A job file; flags replace its keys.")]
+Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.")]
+Margin = Annotated[
+    str | None, typer.Option(metavar="auto|exact|blend|PIXELS", help="What a window reads beyond its core.")
+]
+Overlap = Annotated[float | None, typer.Option(help="Blend: the part of a window that it shares with the next.")]
+Window = Annotated[int | None, typer.Option(metavar="PX", help="Side of what the network sees at once.")]
+Block = Annotated[int | None, typer.Option(metavar="PX", help="Side of what one worker owns.")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Windows in one run of the network.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")]
+Bands = Annotated[str | None, typer.Option(metavar="4,3,2", help="The image's bands, from 1, in the model's order.")]
+Products = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Also write: confidence,probabilities,disagreement.")
+]
+Memory = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Plan for this much, such as 8G; default: what is free.")
+]
+Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Build anew beside an old result and replace it.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]
+
+
+def job_of(given: Mapping[str, Any], path: Path | None) -> Job:
+    """The job file, if any, with the flags that were given laid over it. Raises SettingsError."""
+    from pipeline.settings import load_job
+
+    flags = {name: given[name] for name in FLAGS if given[name] not in (None, (), [])}
+    if "bands" in flags:
+        flags["bands"] = _numbers("--bands", flags["bands"])
+    if "products" in flags:
+        flags["products"] = [name.strip() for name in flags["products"].split(",")]
+    if "memory" in flags:
+        flags["memory"] = _bytes("--memory", flags["memory"])
+    return load_job(path.resolve() if path else None, flags)
+
+
+def _numbers(flag: str, text: str) -> list[int]:
+    from pipeline.errors import SettingsError
+
+    if not re.fullmatch(r"\d+(\s*,\s*\d+)*", text.strip()):
+        raise SettingsError(f"`{flag}` cannot be '{text}': give band numbers from 1, such as 4,3,2.")
+    return [int(number) for number in text.split(",")]
+
+
+def _bytes(flag: str, text: str) -> int:
+    from pipeline.errors import SettingsError
+
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
+    if not match:
+        raise SettingsError(f"`{flag}` cannot be '{text}': give a size such as 800M or 8G.")
+    return int(float(match[1]) * _UNITS[match[2]])

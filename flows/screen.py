@@ -1,0 +1,226 @@
+"""What a person sees: progress, tables and errors. Progress and errors go to stderr, results to stdout.
+
+On a terminal progress is a bar (megapixels, rate, time left); elsewhere it is a plain line every ten seconds. Tables
+show whatever a report's `as_dict` holds, with units told from the keys: `…bytes`, `…seconds`, `…pixels`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+SECONDS_BETWEEN_LINES = 10.0
+_SECRETS = (
+    # ://user:password@host
+    (re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@"), r"\1:***@"),
+    # AWS_SECRET_ACCESS_KEY=…, api_key: …, ?token=…
+    (
+        re.compile(r"(?i)\b([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*\s*[=:]\s*)[^\s&,;\"']+"),
+        r"\1***",
+    ),
+)
+
+
+class Moved(Protocol):
+    """How far a scene is: what flows.tasks.Progress says. `done` and `total` are pixels of a stage."""
+
+    @property
+    def scene(self) -> str: ...  # noqa: D102
+    @property
+    def done(self) -> int: ...  # noqa: D102
+    @property
+    def total(self) -> int: ...  # noqa: D102
+    @property
+    def failed(self) -> int: ...  # noqa: D102
+    @property
+    def stage(self) -> str: ...  # noqa: D102
+
+
+def masked(text: str) -> str:
+    """The text without passwords in URLs and without the values of keys, tokens and secrets."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    return text
+
+
+def complain(message: str) -> None:
+    """Say one sentence on stderr."""
+    sys.stderr.write(masked(f"maskmill: {message}\n"))
+    sys.stderr.flush()
+
+
+def say(line: str) -> None:
+    """Say one line on stdout."""
+    sys.stdout.write(f"{masked(line)}\n")
+    sys.stdout.flush()
+
+
+def emit(result: Mapping[str, Any]) -> None:
+    """Print one JSON object as one line, the last of stdout."""
+    say(json.dumps(result, ensure_ascii=False, default=str))
+
+
+@contextmanager
+def watched() -> Iterator[Callable[[Moved], None]]:
+    """Show progress on stderr while the block runs: a bar on a terminal, plain lines elsewhere."""
+    if sys.stderr.isatty():
+        with _bar() as moved:
+            yield moved
+    else:
+        yield Lines()
+
+
+class Lines:
+    """Progress as plain lines: when a scene begins and ends, and every ten seconds in between."""
+
+    def __init__(self, say: Callable[[str], None] = complain, clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._doing: tuple[str, str] | None = None
+        self._began = self._last = 0.0
+        self._at_start = 0
+
+    def __call__(self, moved: Moved) -> None:
+        """Take note of how far it is; speak if it is time."""
+        now = self._clock()
+        if (moved.scene, moved.stage) != self._doing:
+            self._doing = moved.scene, moved.stage
+            self._began, self._last, self._at_start = now, now, moved.done
+        elif moved.done < moved.total and now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        self._say(self._line(moved, now - self._began))
+
+    def _line(self, moved: Moved, seconds: float) -> str:
+        share = 100 * moved.done / moved.total if moved.total else 100.0
+        line = f"{_name(moved)}: {moved.done / 1e6:.1f} of {moved.total / 1e6:.1f} megapixels ({share:.0f} %)"
+        rate = (moved.done - self._at_start) / seconds if seconds > 0 else 0.0
+        if rate > 0:
+            line += f", {rate / 1e6:.2f} megapixels/s, {duration((moved.total - moved.done) / rate)} left"
+        return line + (f", {moved.failed} blocks failed" if moved.failed else "")
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Moved], None]]:
+    from rich.console import Console  # noqa: PLC0415  # only a terminal needs it
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[said]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}  # the one that is shown
+
+        def moved(step: Moved) -> None:
+            name = _name(step)
+            if name not in tasks:
+                for old in tasks.values():
+                    progress.remove_task(old)
+                tasks.clear()
+                tasks[name] = progress.add_task(name, total=step.total, completed=step.done, said="")
+            task = tasks[name]
+            speed = progress.tasks[progress.task_ids.index(task)].speed or 0.0
+            said = f"{step.done / 1e6:.1f}/{step.total / 1e6:.1f} megapixels  {speed / 1e6:.2f}/s"
+            said += f"  {step.failed} failed" if step.failed else ""
+            progress.update(task, completed=step.done, total=step.total, said=said)
+
+        yield moved
+
+
+def _name(moved: Moved) -> str:
+    """The scene, and the stage where it is not the main one."""
+    return moved.scene if moved.stage == "blocks" else f"{moved.scene}, {moved.stage}"
+
+
+def show_facts(title: str, facts: Mapping[str, Any]) -> None:
+    """Print a table of two columns: what, and how much. Nested mappings are flattened."""
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in _flat(facts):
+        table.add_row(key.replace("_", " "), told(key, value))
+    _print(table)
+
+
+def show_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table with one line per mapping; the columns are the keys of the first that hold single values."""
+    from rich.table import Table  # noqa: PLC0415
+
+    if not rows:
+        _print(f"{title}: none.")
+        return
+    keys = [key for key, value in rows[0].items() if not isinstance(value, Mapping)]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for key in keys:
+        table.add_column(key.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*(told(key, row.get(key)) for key in keys))
+    _print(table)
+
+
+def told(key: str, value: object) -> str:
+    """A value in words; the unit is told from its key."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, (int, float)):
+        return _measured(key, value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        shown = [told("", item) for item in list(value)[:8]]
+        return ", ".join(shown) + (f" and {len(value) - 8} more" if len(value) > 8 else "") if shown else "–"
+    return masked(str(value))
+
+
+def _measured(key: str, value: float) -> str:
+    last = re.split(r"[._ ]", key)
+    if "bytes" in last:
+        return size(value)
+    if "seconds" in last:
+        return duration(value)
+    if "pixels" in last and value >= 1e6:
+        return f"{value / 1e6:,.1f} million"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest binary unit that leaves at least one."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _flat(facts: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in facts.items():
+        name = f"{above}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name} ")
+        else:
+            yield name, value
+
+
+def _print(what: object) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    # ^ A pipe has no width: 80 columns would cut paths in two.
+    Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False).print(what)

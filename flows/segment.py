@@ -1,0 +1,206 @@
+"""The flow: a job in parts, a Prefect task for each, one report. A thin skin over flows.tasks, which knows no Prefect.
+
+A run with holes ends in a state Failed called "Holes", so that the morning sees it; its data is the report. Prefect's
+tables are for looking at: what is done is in the ledgers.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from flows.environment import prepare_prefect
+
+prepare_prefect()
+# ^ Prefect reads its settings when it is imported.
+
+from prefect import flow, task  # noqa: E402
+from prefect.artifacts import (  # noqa: E402
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.schemas.objects import State  # noqa: E402
+from prefect.states import Completed, Failed  # noqa: E402
+from prefect.tasks import exponential_backoff  # noqa: E402
+
+from flows.batches import batched  # noqa: E402
+from flows.screen import Lines, Moved, masked  # noqa: E402
+from flows.server import die_with_schedule  # noqa: E402
+from flows.tasks import run_job  # noqa: E402
+from pipeline.errors import InputError  # noqa: E402
+from pipeline.settings import Job, SceneEntry, load_job  # noqa: E402
+
+HOLES, REFUSED = "Holes", "Refused"
+SECONDS_BETWEEN_UPDATES = 2.0  # each is a call to the server
+ROWS = 200  # of the table artifact
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@flow(name="segment", persist_result=False, validate_parameters=False)
+def segment(job: dict[str, Any]) -> State[Any]:
+    """Run a job, given as its JSON form; every scene is done or named. Ends in Completed, "Holes" or "Refused"."""
+    # ^ A served flow is pickled with what its body names, and a ContextVar has no pickle: hence the functions.
+    die_with_schedule()
+    try:
+        return _ended(_done(load_job(None, job)))
+    except InputError as error:
+        return _refused(error)
+
+
+@task(
+    name="scenes",
+    task_run_name="{label}",
+    retries=2,
+    retry_delay_seconds=exponential_backoff(10),
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def do_scenes(job: dict[str, Any], label: str) -> State[Any]:  # noqa: ARG001  # names the task run
+    """Do one large scene or a batch of small ones; the state's data is the report's mapping or an InputError.
+
+    Bad input is returned and not raised: it is no better at a second try, and deserves no traceback.
+    """
+    try:
+        return Completed(data=run_job(Job.model_validate(job), _moved).as_dict())
+    except InputError as error:
+        return _refused(error)
+
+
+def run_as_flow(job: Job, on_progress: Callable[[Moved], None]) -> dict[str, Any]:
+    """Run a job as a flow run in this process; give the report's mapping, as `JobReport.as_dict` does.
+
+    Raises what kept the whole job from starting.
+    """
+    _onlooker.set(on_progress)
+    return _unwrapped(segment(job.model_dump(mode="json"), return_state=True))
+
+
+def _done(job: Job) -> dict[str, Any]:
+    if _onlooker.get() is None:
+        _onlooker.set(Lines())
+    parts = batched(job)
+    meter = Meter(sum(len(part.scenes) for part in parts))
+    _meter.set(meter)
+    report = merged([_outcome(part) for part in parts])
+    meter.finish()
+    _show(report)
+    return report
+
+
+def _outcome(part: Job) -> dict[str, Any] | InputError:
+    """The report of a part, or what kept it from starting, naming it. What nobody foresaw is raised."""
+    names = [scene.name if isinstance(scene, SceneEntry) else scene for scene in part.scenes]
+    label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
+    try:
+        return _unwrapped(do_scenes(part.model_dump(mode="json"), label, return_state=True))
+    except InputError as error:
+        return error
+
+
+def _unwrapped(state: State[Any]) -> dict[str, Any]:
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, BaseException):
+        raise result
+    return dict(result)
+
+
+def merged(outcomes: Sequence[Mapping[str, Any] | InputError]) -> dict[str, Any]:
+    """One report of several: all scenes, all problems, exit code 0 or 3.
+
+    Raises an InputError that names all reasons, each once, where no part could start.
+    """
+    errors = [one for one in outcomes if isinstance(one, InputError)]
+    reports = [one for one in outcomes if not isinstance(one, InputError)]
+    if not reports:
+        reasons = dict.fromkeys(error.message for error in errors)
+        raise errors[0] if len(reasons) == 1 else InputError(" ".join(reasons))
+    return {
+        "scenes": [scene for report in reports for scene in report["scenes"]],
+        "problems": [problem for report in reports for problem in report["problems"]]
+        + [error.message for error in errors],
+        "exit_code": 3 if errors else max(report["exit_code"] for report in reports),
+    }
+
+
+class Meter:
+    """The flow run's progress: one artifact, at most an update every two seconds. It never fails the job."""
+
+    def __init__(self, scenes: int) -> None:
+        self._scenes = max(1, scenes)
+        self._seen: dict[str, float] = {}
+        self._last = time.monotonic()
+        self._artifact = _tried(_new_artifact)
+
+    def moved(self, step: Moved) -> None:
+        """Take note of how far one scene is."""
+        if step.stage == "blocks":
+            self._seen[step.scene] = step.done / step.total if step.total else 1.0
+        if time.monotonic() - self._last >= SECONDS_BETWEEN_UPDATES:
+            self._say(100.0 * min(1.0, sum(self._seen.values()) / self._scenes))
+
+    def finish(self) -> None:
+        """Say that all was tried."""
+        self._say(100.0)
+
+    def _say(self, percent: float) -> None:
+        self._last = time.monotonic()
+        if (artifact := self._artifact) is not None:
+            _tried(lambda: update_progress_artifact(artifact, percent))
+
+
+def _new_artifact() -> UUID:
+    made = create_progress_artifact(0.0, key="progress", description="pixels done, all scenes")
+    return cast("UUID", made)  # a coroutine in async code only
+
+
+_onlooker: ContextVar[Callable[[Moved], None] | None] = ContextVar("_onlooker", default=None)
+_meter: ContextVar[Meter | None] = ContextVar("_meter", default=None)
+
+
+def _moved(step: Moved) -> None:
+    for listener in (_onlooker.get(), meter.moved if (meter := _meter.get()) else None):
+        if listener:
+            listener(step)
+
+
+def _show(report: Mapping[str, Any]) -> None:
+    """Put the table and the report on the flow run's page."""
+    scenes = report["scenes"]
+    rows = [{key: _cell(value) for key, value in scene.items() if not isinstance(value, dict)} for scene in scenes]
+    _tried(lambda: create_table_artifact(rows[:ROWS], key="scenes", description=f"{len(rows)} scenes"))
+    problems = "\n".join(f"- {masked(problem)}" for problem in report["problems"][:ROWS]) or "None."
+    text = f"# {len(rows)} scenes\n\n## Problems\n\n{problems}\n"
+    _tried(lambda: create_markdown_artifact(text, key="report"))
+
+
+def _cell(value: object) -> object:
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+
+def _refused(error: InputError) -> State[Any]:
+    return Failed(name=REFUSED, message=masked(error.message), data=error)
+
+
+def _ended(report: dict[str, Any]) -> State[Any]:
+    problems = report["problems"]
+    if report["exit_code"] == 0:
+        return Completed(message=f"{len(report['scenes'])} scenes complete.", data=report)
+    more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
+    return Failed(name=HOLES, message=masked(" ".join(problems[:3])) + more, data=report)
+
+
+def _tried(call: Callable[[], T]) -> T | None:
+    """Call the server for something that is only for looking at; None, and a warning, if that fails."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001  # whatever the server says, the masks are what counts
+        _log.warning("the artifact could not be written: %s", masked(str(error)))
+        return None

@@ -1,0 +1,259 @@
+"""What the commands and the flow do, as plain functions: no Prefect here.
+
+A job is done scene by scene; each scene's blocks go to the Dask workers of one cluster, which is started when the
+first block is due.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from flows.batches import expanded
+from flows.cluster import MODULES, cores, local_cluster, scale_to
+from flows.feed import feed
+from flows.zoo import model_path
+from pipeline.errors import InputError, SceneError
+from pipeline.folder import LEDGER, Folder
+from pipeline.plan import Choices, Network
+from pipeline.raster.source import open_scene
+from pipeline.run import SceneRun, open_run
+from pipeline.settings import Job, SceneEntry
+from pipeline.settle import Settled, open_network, settle
+from pipeline.store.ledger import read_ledger
+from pipeline.store.record import State
+from pipeline.tune import Tuner
+from pipeline.verify import Verdict, verify
+
+_log = logging.getLogger("maskmill")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a scene is; `done` and `total` are pixels."""
+
+    scene: str
+    done: int
+    total: int
+    failed: int
+    stage: str = "blocks"
+
+
+Listener = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What came of a job: a line for each scene, a sentence for each problem."""
+
+    scenes: tuple[dict[str, Any], ...]
+    problems: tuple[str, ...]
+    exit_code: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"scenes": list(self.scenes), "problems": list(self.problems), "exit_code": self.exit_code}
+
+
+@dataclass(slots=True)
+class Crew:
+    """The workers of a job, started when first needed."""
+
+    stack: ExitStack
+    client: Client | None = None
+    size: int = 0
+
+    def of(self, workers: int) -> Client:
+        """A client with at least this many workers."""
+        if self.client is None:
+            self.client = self.stack.enter_context(local_cluster(workers))
+            self.size = workers
+        elif workers > self.size:
+            scale_to(self.client, workers)
+            self.size = workers
+        return self.client
+
+
+@dataclass(frozen=True, slots=True)
+class Office:
+    """What the scenes of a job share."""
+
+    job: Job
+    network: Network
+    tuner: Tuner
+
+    @classmethod
+    def of(cls, job: Job) -> Office:
+        """Open the model; raises an InputError where no scene could be done with it."""
+        return cls(job, open_network(model_path(job.model), job), Tuner(MODULES))
+
+    def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
+        """Plan one scene."""
+        scene = open_scene(entry.uri, self.job.bands or self.network.card.file_bands, entry.name)
+        return settle(self.job, self.network, scene, self.tuner, frozen, cores())
+
+    def open(self, entry: SceneEntry) -> SceneRun:
+        """Open one scene's run."""
+        return open_run(self.job, entry.name, partial(self.settle, entry))
+
+
+def run_job(job: Job, on_progress: Listener | None = None) -> JobReport:
+    """Do all scenes of a job.
+
+    A scene that is refused or has holes is a problem, and the others are done; raises its InputError where no scene
+    could start.
+    """
+    entries = expanded(job)
+    office = Office.of(job)
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    refused: list[InputError] = []
+    with ExitStack() as stack:
+        crew = Crew(stack)
+        for entry in entries:
+            try:
+                row, holes = run_scene(office, crew, entry, on_progress or _nobody)
+            except InputError as error:
+                refused.append(error)
+                problems.append(f"{entry.name} is refused: {error.message}")
+                rows.append({"scene": entry.name, "state": "refused", "out": None})
+            else:
+                rows.append(row)
+                problems.extend(holes)
+    if len(refused) == len(entries):
+        if len(refused) == 1:
+            raise refused[0]
+        raise SceneError(f"None of {len(refused)} scenes could start: {' '.join(problems[:3])}")
+    return JobReport(tuple(rows), tuple(problems), 3 if problems else 0)
+
+
+def run_scene(office: Office, crew: Crew, entry: SceneEntry, listen: Listener) -> tuple[dict[str, Any], list[str]]:
+    """Do one scene, or what is left of it; returns its line and a sentence for each hole."""
+    with office.open(entry) as run:
+        for note in run.settled.notes:
+            _log.warning("%s: %s", entry.name, note)
+        already = run.complete and run.published and not run.todo
+        _do_blocks(run, crew, listen)
+        total = run.plan.grid.height * run.plan.grid.width
+        report = run.finish(lambda stage, done, total: listen(Progress(entry.name, done, total, 0, stage)))
+        listen(Progress(entry.name, total, total, report["blocks"]["failed"]))
+        holes = [_hole(entry.name, failure) for failure in report["failures"]]
+        return _line(run, report, already), holes
+
+
+def _do_blocks(run: SceneRun, crew: Crew, listen: Listener) -> None:
+    grid, workers = run.plan.grid, run.settled.budget.workers
+    if not run.todo:
+        return
+    total = grid.height * grid.width
+    done = total - sum(grid.owned(block).area for block in run.todo)
+    failed = 0
+    listen(Progress(run.plan.scene.name, done, total, failed))
+    client = crew.of(min(workers, len(run.todo)))
+    for record in feed(client, run.plan, run.todo, run.job.attempts, workers):
+        run.take(record)
+        done += grid.owned(record.block).area
+        failed += record.state is State.FAILED
+        listen(Progress(run.plan.scene.name, done, total, failed))
+
+
+def _line(run: SceneRun, report: dict[str, Any], already: bool) -> dict[str, Any]:
+    """A scene in one line of a table."""
+    failed = report["blocks"]["failed"]
+    state = "holes" if failed else "complete" if report["complete"] else "incomplete"
+    return {
+        "scene": run.plan.scene.name,
+        "state": f"{state} already" if already else state,
+        "pixels": report["pixels"],
+        "seconds": report["seconds"],
+        "device": report["device"],
+        "margin": f"{report['margin']['pixels']} {report['margin']['kind']}",
+        "failed": failed,
+        "out": str(run.folder.final),
+        "report": {key: report[key] for key in ("classes", "memory", "numeric_class", "identity_digest")},
+    }
+
+
+def _hole(scene: str, failure: dict[str, Any]) -> str:
+    rows, cols = failure["rows"], failure["cols"]
+    return (
+        f"{scene} has a hole: block {failure['block']}, rows {rows[0]} to {rows[1]}, columns {cols[0]} to {cols[1]}, "
+        f"failed {failure['attempts']} times: {failure['reason']}"
+    )
+
+
+def _nobody(_progress: Progress) -> None:
+    """Listen to no one."""
+
+
+def plan_job(job: Job) -> list[Settled]:
+    """Plan every scene of a job, writing nothing. Raises the first InputError."""
+    office = Office.of(job)
+    plans = []
+    for entry in expanded(job):
+        had = None if job.overwrite else Folder(job.out, entry.name).choices()
+        plans.append(office.settle(entry, had[1] if had else None))
+    return plans
+
+
+@dataclass(frozen=True, slots=True)
+class SceneStatus:
+    """How far one scene is, by blocks, as its ledger says."""
+
+    scene: str
+    done: int
+    pending: int
+    failed: int
+    nodata: int
+    percent: float
+    published: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+
+def status_of(out: Path) -> list[SceneStatus]:
+    """The scenes in a folder, from their ledgers alone. Raises SceneError where there is none."""
+    found = [_status(ledger.parent) for ledger in sorted(_ledgers(out))]
+    if not found:
+        raise SceneError(f"There is no ledger in {out} or its folders: name the folder that --out named.")
+    return found
+
+
+def _ledgers(out: Path) -> Iterator[Path]:
+    for folder in (out, *sorted(out.iterdir())) if out.is_dir() else ():
+        if (folder / LEDGER / "journal.jsonl").is_file():
+            yield folder / LEDGER
+
+
+def _status(folder: Path) -> SceneStatus:
+    _, fold = read_ledger(folder / LEDGER)
+    tally = fold.tally()
+    settled = tally[State.DONE] + tally[State.NODATA] + tally[State.FAILED]
+    return SceneStatus(
+        scene=folder.name,
+        done=tally[State.DONE],
+        pending=tally[State.PENDING],
+        failed=tally[State.FAILED],
+        nodata=tally[State.NODATA],
+        percent=100.0 * settled / len(fold),
+        published=(folder / "report.json").is_file() and not (folder / ".stage").exists(),
+    )
+
+
+def verify_scene(folder: Path, sample: int) -> Verdict:
+    """Prove a finished scene, from what its folder says of its source and model. Raises an InputError."""
+    place = Folder(folder.parent, folder.name)
+    job = Job.model_validate(place.asked())
+    had = place.choices()
+    office = Office.of(job)
+    entry = next(one for one in job.scenes if isinstance(one, SceneEntry))
+    return verify(office.settle(entry, had[1] if had else None), place, sample)

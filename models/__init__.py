@@ -1,0 +1,1 @@
+"""Networks: their training, export and evaluation, and the zoo of those that ship."""

@@ -1,0 +1,118 @@
+"""The bytes that a run will hold, in memory and on disk: a page of arithmetic, done before any work.
+
+Nothing here depends on the side of the scene except the ledger, at about a hundred bytes a block, and the disk.
+"""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from pipeline.errors import RoomError
+from pipeline.grid import Grid, Stitch
+from pipeline.network.card import Card
+from pipeline.raster.access import CACHE_BYTES
+from pipeline.raster.source import Scene
+from pipeline.store.hierarchy import Product
+
+MIB = 2**20
+FLOAT = 4  # bytes of a float32
+BYTES_PER_BLOCK = 512  # of the ledger's arrays and of what Dask keeps of a task in flight
+SLACK = 48 * MIB  # allocators round up; Python's objects
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What is planned, in bytes. `disk` is what the folder may grow to while the scene is being published."""
+
+    worker: int
+    coordinator: int
+    workers: int
+    disk: int
+
+    @property
+    def memory(self) -> int:
+        """What all processes may hold together."""
+        return self.worker * self.workers + self.coordinator
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "memory": self.memory}
+
+
+def block_bytes(grid: Grid, scene: Scene, products: tuple[Product, ...], card: Card) -> int:
+    """What one block holds beside the session: the hull as read and reflected, its rasters, their shards."""
+    hull = grid.hull_side() ** 2
+    pixel = np.dtype(scene.dtype).itemsize * len(scene.bands)
+    reading = hull * (2 * pixel + 2)  # the clipped read and the reflected copy, each with its validity
+    channels = sum(product.channels or 1 for product in products)
+    writing = grid.block**2 * channels * 3  # the rasters, zarr's chunks of one, the bytes of its shard
+    census = grid.block * 256 * 8
+    return reading + writing + census + (blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0)
+
+
+def blend_bytes(grid: Grid, card: Card) -> int:
+    """The row bands of a blended block: sum, least and greatest by class, and the weights, at float32."""
+    band = (grid.window + grid.core) * grid.hull_side()
+    return band * FLOAT * (4 * len(card.classes) + 2)
+
+
+def publish_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
+    """What publishing holds: four shards and the one made of them, GDAL's cache twice (reading and writing)."""
+    channels = max(product.channels or 1 for product in products)
+    return 8 * grid.block**2 * channels + 2 * CACHE_BYTES
+
+
+def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: int) -> int:
+    """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, a staged source."""
+    channels = sum(product.channels or 1 for product in products)
+    return grid.height * grid.width * channels * 4 + staged + 16 * MIB
+
+
+def demand_memory(budget: Budget, allowed: int | None) -> None:
+    """Raise RoomError where the processes do not fit into `allowed` bytes, or into what is free."""
+    free = allowed or psutil.virtual_memory().available
+    if budget.memory > free:
+        fits = max(0, (free - budget.coordinator) // budget.worker)
+        raise RoomError(
+            f"The run would hold {_mib(budget.memory)}: {budget.workers} workers of {_mib(budget.worker)} and a "
+            f"coordinator of {_mib(budget.coordinator)}; {_mib(free)} may be taken. "
+            + (f"Take --workers {fits}." if fits else "Take a smaller --block or --window.")
+        )
+
+
+def demand_disk(budget: Budget, folder: Path) -> None:
+    """Raise RoomError where the folder's disk has less room than planned."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(there).free
+    if budget.disk > free:
+        raise RoomError(
+            f"{folder} may grow to {_mib(budget.disk)}, and its disk has {_mib(free)} left. "
+            "Free some, or take another --out."
+        )
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held in memory so far.
+
+    Linux's VmHWM starts anew with a program, unlike ru_maxrss, which a child inherits.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _mib(size: int) -> str:
+    return f"{size / MIB:,.0f} MiB"

@@ -1,0 +1,185 @@
+"""A product as a Cloud-Optimized GeoTIFF, whose overviews are the levels of the Zarr, pixel for pixel.
+
+GDAL's COG driver copies overviews that its source has. So each level becomes a plain tiled GeoTIFF, a VRT names the
+coarser ones as the overviews of the first, and the driver copies that. One shard's worth of memory, whatever the side.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product as pairs
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape, quoteattr
+
+import rasterio
+import rasterio.shutil
+from affine import Affine
+from rasterio.windows import Window
+
+from pipeline.grid import Rect
+from pipeline.network.card import MaskClass
+from pipeline.raster.access import environment
+from pipeline.raster.source import Scene
+from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS
+from pipeline.store.hierarchy import Product, levels
+from pipeline.store.sink import Sink
+
+TILE = 512
+STRIPE = 4 * TILE  # px: a multiple of the tile, so that every tile is written once
+
+STATUS_COLOURS = {FAILED: (255, 0, 255), OUTSIDE: (96, 96, 96), NODATA: (0, 0, 0)}
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """What a COG says of itself beside its pixels."""
+
+    classes: tuple[MaskClass, ...]
+    provenance: Mapping[str, Any]
+
+
+def write(sink: Sink, product: Product, scene: Scene, dress: Dress, folder: Path, tick: Callable[[int], None]) -> Path:
+    """Write `<product>.tif` into a folder, leaving nothing else there; returns its path."""
+    target = folder / f"{product.name}.tif"
+    sizes = levels(scene.height, scene.width)
+    plain = [folder / f".{product.name}.{level}.tif" for level in range(len(sizes))]
+    vrt = folder / f".{product.name}.vrt"
+    with environment():
+        for level, path in enumerate(plain):
+            _write_level(sink, product, scene, level, path, sizes[level], tick)
+        vrt.write_text(_vrt(product, scene, dress, plain), encoding="utf-8")
+        rasterio.shutil.copy(
+            str(vrt),
+            str(target),
+            driver="COG",
+            BLOCKSIZE=TILE,
+            COMPRESS="DEFLATE",
+            LEVEL=6,
+            PREDICTOR="NO",
+            OVERVIEWS="FORCE_USE_EXISTING",
+            BIGTIFF="IF_SAFER",
+            NUM_THREADS=1,
+        )
+    for path in (*plain, vrt):
+        path.unlink()
+    return target
+
+
+def _write_level(
+    sink: Sink,
+    product: Product,
+    scene: Scene,
+    level: int,
+    path: Path,
+    size: tuple[int, int],
+    tick: Callable[[int], None],
+) -> None:
+    rows, cols = size
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": rows,
+        "width": cols,
+        "count": product.channels or 1,
+        "dtype": "uint8",
+        "nodata": NODATA,
+        "tiled": True,
+        "blockxsize": TILE,
+        "blockysize": TILE,
+        "interleave": "band",
+        "compress": "DEFLATE",
+        "zlevel": 1,
+        "bigtiff": "IF_SAFER",
+    }
+    if level == 0:
+        profile |= {"crs": scene.crs, "transform": Affine(*scene.transform) if scene.transform else None}
+    with rasterio.open(path, "w", **profile) as out:
+        for top, left in pairs(range(0, rows, STRIPE), range(0, cols, STRIPE)):
+            rect = Rect(top, left, top + STRIPE, left + STRIPE).intersect(Rect(0, 0, rows, cols))
+            raster = sink.read(product.name, rect, level)
+            window = Window(rect.left, rect.top, rect.width, rect.height)
+            out.write(raster if raster.ndim == 3 else raster[None], window=window)
+            tick(rect.area)
+
+
+def _vrt(product: Product, scene: Scene, dress: Dress, plain: Sequence[Path]) -> str:
+    """The first level as a VRT that names the others as its overviews, with everything that the COG is to say."""
+    crs = f"<SRS>{escape(scene.crs)}</SRS>" if scene.crs else ""
+    place = ""
+    if scene.transform:
+        a, b, c, d, e, f = scene.transform
+        place = f"<GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>"
+    tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in _tags(product, dress).items())
+    bands = "".join(_band(product, dress, plain, number, scene) for number in range(1, (product.channels or 1) + 1))
+    return (
+        f'<VRTDataset rasterXSize="{scene.width}" rasterYSize="{scene.height}">{crs}{place}'
+        f"<Metadata>{tags}</Metadata>{bands}</VRTDataset>"
+    )
+
+
+def _band(product: Product, dress: Dress, plain: Sequence[Path], number: int, scene: Scene) -> str:
+    label = product.labels[number - 1] if product.labels else product.name
+    overviews = "".join(
+        f'<Overview><SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>'
+        f"<SourceBand>{number}</SourceBand></Overview>"
+        for path in plain[1:]
+    )
+    size = f'xSize="{scene.width}" ySize="{scene.height}"'
+    source = (
+        f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(plain[0].name)}</SourceFilename>'
+        f'<SourceBand>{number}</SourceBand><SourceProperties RasterXSize="{scene.width}" RasterYSize="{scene.height}" '
+        f'DataType="Byte" BlockXSize="{TILE}" BlockYSize="{TILE}"/>'
+        f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="0" yOff="0" {size}/></SimpleSource>'
+    )
+    if product.name == "mask":
+        look = f"<ColorInterp>Palette</ColorInterp>{_colour_table(dress.classes)}"
+    else:
+        # A TIFF cannot say grey of a second band: GDAL would put that into a file beside it.
+        look = f"<ColorInterp>{'Gray' if number == 1 else 'Undefined'}</ColorInterp><Scale>{1 / STEPS!r}</Scale>"
+    return (
+        f'<VRTRasterBand dataType="Byte" band="{number}" blockXSize="{TILE}" blockYSize="{TILE}">'
+        f"<Description>{escape(label)}</Description><NoDataValue>{NODATA}</NoDataValue>"
+        f"{look}{overviews}{source}</VRTRasterBand>"
+    )
+
+
+def _colour_table(classes: Sequence[MaskClass]) -> str:
+    colours = {**STATUS_COLOURS, **{one.value: rgb(one.colour) for one in classes}}
+    rows = (colours.get(value, (0, 0, 0)) for value in range(256))
+    entries = (f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="255"/>' for red, green, blue in rows)
+    return f"<ColorTable>{''.join(entries)}</ColorTable>"
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """(red, green, blue) of a colour written #rrggbb."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def _tags(product: Product, dress: Dress) -> dict[str, str]:
+    """Classes as STAC's classification extension lists them, statuses among them, and what made the pixels."""
+    said = {f"MASKMILL_{key.upper()}": _plain(value) for key, value in dress.provenance.items()}
+    if product.name == "mask":
+        said["classification_classes"] = json.dumps(legend(dress.classes))
+    else:
+        statuses = f"{FAILED} failed, {OUTSIDE} outside, {NODATA} no data"
+        said["MASKMILL_UNIT"] = f"0 to {STEPS} in steps of 1/{STEPS}; {statuses}"
+    return said
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+
+
+def legend(classes: Sequence[MaskClass]) -> list[dict[str, Any]]:
+    """Every value that a mask can hold, as STAC's `classification:classes` lists them."""
+    said: list[dict[str, Any]] = [
+        {"value": one.value, "name": one.name, "color_hint": one.colour.lstrip("#").upper()} for one in classes
+    ]
+    return [
+        *said,
+        {"value": FAILED, "name": "failed", "color_hint": "FF00FF"},
+        {"value": OUTSIDE, "name": "outside", "color_hint": "606060"},
+        {"value": NODATA, "name": "nodata", "color_hint": "000000", "nodata": True},
+    ]

@@ -1,0 +1,102 @@
+"""The metadata keys of QGIS Deepness, read as entries of a card, so that its models work unchanged.
+
+Each value is JSON (class names of old models: a Python literal). Deepness takes bytes, divides them by 255, subtracts
+`standardization_mean` and divides by `standardization_std`; it puts no activation after the network.
+
+Not taken over: `tiles_overlap` (the margin or the job says it), `seg_small_segment` (polygons are not made here), and
+that Deepness lets no class win below `seg_thresh` where there are several; here the most probable wins.
+
+Keys: https://qgis-plugin-deepness.readthedocs.io, "Adding metadata to ONNX model"
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.errors import ModelError, SettingsError
+from pipeline.network.signature import Signature
+
+_MARKS = {"model_type", "standardization_mean", "standardization_std", "seg_thresh"}
+_CHANNELS = 3  # red, green and blue, in this order, are what Deepness is given by default
+
+
+def is_deepness(metadata: Mapping[str, str]) -> bool:
+    """Whether any key is there that no other program writes."""
+    return not _MARKS.isdisjoint(metadata)
+
+
+def read_deepness(
+    metadata: Mapping[str, str], seen: Signature, output: str | None, channels: int | None, source: str
+) -> dict[str, Any]:
+    """Read Deepness' keys as entries of a card.
+
+    `channels` is how many the chosen `output` has, where that is known. Raises ModelError for a model that makes no
+    masks and SettingsError for a value that cannot be read.
+    """
+    said = {key: _value(key, text, source) for key, text in metadata.items() if key in _READ}
+    kind = str(said.get("model_type", "Segmentor")).capitalize()
+    if kind != "Segmentor":
+        raise ModelError(
+            f"{source} says that the network is a {kind}; maskmill makes masks, and takes models of the type Segmentor."
+        )
+    entries: dict[str, Any] = {"dtype": "uint8", "layout": "NCHW", "scaling": _scaling(said, source)}
+    if seen.shape[1] == _CHANNELS:
+        entries["bands"] = ["red", "green", "blue"]
+    if isinstance(said.get("resolution"), int | float):
+        entries["resolution"] = said["resolution"] / 100  # centimetres to metres
+    if "seg_thresh" in said:
+        entries["threshold"] = said["seg_thresh"]
+    for key in ("tile_size", "tiles_size"):  # Deepness' code reads the first, its documentation names the second
+        if key in said:
+            entries["window"] = said[key]
+    for key in ("names", "class_names"):
+        if key in said:
+            entries["classes"] = _classes(said[key], _place(seen, output), channels, source)
+    return entries
+
+
+_READ = _MARKS | {"class_names", "names", "resolution", "tiles_size", "tile_size"}
+
+
+def _value(key: str, text: str, source: str) -> Any:  # noqa: ANN401  JSON holds anything
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise SettingsError(f"{source} holds {text[:40]!r} under `{key}`, which is not JSON.") from None
+
+
+def _scaling(said: Mapping[str, Any], source: str) -> dict[str, Any]:
+    mean, std = said.get("standardization_mean"), said.get("standardization_std")
+    if (mean is None) != (std is None):
+        raise SettingsError(f"{source} holds one of `standardization_mean` and `standardization_std`; both are needed.")
+    if mean is None:
+        return {"kind": "constant", "divide_by": 255}
+    return {"kind": "mean_std", "mean": mean, "std": std, "divide_by": 255}
+
+
+def _place(seen: Signature, output: str | None) -> int:
+    """Which of the lists of names is meant: that of the chosen output."""
+    return list(seen.outputs).index(output) if output in seen.outputs else 0
+
+
+def _classes(names: object, place: int, channels: int | None, source: str) -> list[str]:
+    """Read names by index; newer models hold a list of them, one for each output."""
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        names = names[min(place, len(names) - 1)] if names else None
+    try:
+        by_index = {int(key): str(name) for key, name in names.items()}  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        raise SettingsError(
+            f"{source} must hold the classes by index under `class_names`, such as {{0: sea}}."
+        ) from None
+    if sorted(by_index) != list(range(len(by_index))):
+        raise SettingsError(f"{source} names the classes {sorted(by_index)}; they must count from 0 without a gap.")
+    listed = [by_index[index] for index in range(len(by_index))]
+    return ["background", *listed] if channels == 1 and len(listed) == 1 else listed

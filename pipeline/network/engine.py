@@ -1,0 +1,199 @@
+"""The engine: one ONNX Runtime session of a fused graph, on the device that was asked for and on no other.
+
+Shapes are fixed. Fewer windows than the batch are padded with copies of the last, so that every run has the same shape:
+the answer does not depend on how many windows came along, and a GPU's memory does not creep.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from pipeline.errors import BlockError, DeviceError, ModelError
+from pipeline.network import providers
+from pipeline.network.providers import CPU, CUDA, HEAVY, ORT_ERRORS
+from pipeline.settings import Device
+
+_NUMPY = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called alike
+_NO_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "cuda_error_out_of_memory")
+
+
+class EngineOutOfMemory(BlockError):  # noqa: N818  it says what happened, as MemoryError's own children do
+    """A run did not fit into the device's memory; a smaller batch may."""
+
+
+class Engine:
+    """A session that turns raw windows into what the fused graph says.
+
+    Parameters
+    ----------
+    fused
+        What `fuse` made: inputs `pixels`, `valid`, `shift`, `factor`, all of fixed shape.
+    device
+        `cpu`; `cuda`, which is an error where CUDA does not run every convolution; or `auto`, which takes CUDA if it
+        does and else the CPU, and says why in `fallback`.
+    threads
+        Of one run. One thread gives the same bytes for any batch; more may split sums otherwise.
+
+    `nodes` says how many nodes of the graph each provider runs; `batch`, `bands` and `window` are the graph's.
+    Raises DeviceError where the device cannot be had and ModelError where ONNX Runtime cannot run the graph. A session
+    belongs to its process: it does not pickle, and must not be forked. `run` may be called from several threads.
+
+    """
+
+    def __init__(self, fused: bytes, device: Device | str = Device.AUTO, threads: int = 1) -> None:
+        if threads < 1:
+            raise ValueError(f"a run has at least one thread, not {threads}")
+        self.threads = threads
+        self.fallback: str | None = None
+        self._session = self._on(Device(device), fused)
+        inputs = {_port(value.name): value for value in self._session.get_inputs()}
+        pixels = inputs["pixels"]
+        self.batch, self.bands, self.window, _ = pixels.shape
+        self._dtype = _NUMPY.get(pixels.type, pixels.type.removeprefix("tensor(").removesuffix(")"))
+        self.nodes: dict[str, int] = {
+            name: operators.total() for name, operators in providers.where(self._session).items()
+        }
+        self._inputs = {port: value.name for port, value in inputs.items()}
+        self._shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
+        self._said = dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def provider(self) -> str:
+        """The provider that runs the network, by ONNX Runtime's name."""
+        return CUDA if CUDA in self.nodes else CPU
+
+    @property
+    def numeric_class(self) -> str:
+        """Name what results share bit for bit: provider, precision, runtime, and instruction set or GPU."""
+        precision = self._said.get("precision", "fp32")
+        runtime = f"ort-{ort.__version__}"
+        if self.provider == CUDA:
+            tf32 = " tf32-off" if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0" else ""
+            return f"cuda {precision}{tf32} {runtime} cuda-{providers.cuda_version()} {providers.gpu_name()}"
+        threads = f" threads-{self.threads}" if self.threads > 1 else ""
+        return f"cpu {precision} {runtime} {providers.instruction_set()}{threads}"
+
+    def run(
+        self,
+        pixels: NDArray[Any],
+        valid: NDArray[np.bool_],
+        shift: NDArray[np.float32],
+        factor: NDArray[np.float32],
+    ) -> dict[str, NDArray[Any]]:
+        """Run up to `batch` windows.
+
+        `pixels` is (n, band, row, col) in the scene's dtype, `valid` (n, row, col) bool, `shift` and `factor` (band,):
+        scaled = (raw − shift) × factor. Returns the graph's outputs by name, each with n rows. Raises
+        EngineOutOfMemory where memory does not hold the run, BlockError where ONNX Runtime fails otherwise.
+        """
+        count = len(pixels)
+        if not 1 <= count <= self.batch:
+            raise ValueError(f"a run takes 1 to {self.batch} windows, not {count}")
+        feed = {
+            "pixels": _filled(pixels, self.batch),
+            "valid": _filled(valid, self.batch)[:, np.newaxis],
+            "shift": np.asarray(shift, np.float32).reshape(1, self.bands, 1, 1),
+            "factor": np.asarray(factor, np.float32).reshape(1, self.bands, 1, 1),
+        }
+        try:
+            found = self._session.run(list(self._shapes), {self._inputs[port]: array for port, array in feed.items()})
+        except ORT_ERRORS as error:
+            raise self._explained(error) from error
+        for (name, shape), values in zip(self._shapes.items(), found, strict=True):
+            if values.shape != shape:
+                raise BlockError(
+                    f"The graph's output `{_port(name)}` came as {values.shape} where {shape} was promised; "
+                    f"it may not take {self.batch} windows at once: take a batch of 1."
+                )
+        return {_port(name): values[:count] for name, values in zip(self._shapes, found, strict=True)}
+
+    def warm(self) -> None:
+        """Run once on a full batch of nothing: memory is taken, kernels are chosen. Raises what `run` raises."""
+        pixels = np.zeros((self.batch, self.bands, self.window, self.window), self._dtype)
+        ones = np.ones(self.bands, np.float32)
+        self.run(pixels, np.ones((self.batch, self.window, self.window), np.bool_), ones * 0, ones)
+
+    def _on(self, device: Device, fused: bytes) -> ort.InferenceSession:
+        if device is not Device.CPU:
+            try:
+                return _on_cuda(fused, self.threads)
+            except DeviceError as error:
+                if device is Device.CUDA:
+                    raise
+                self.fallback = error.message
+        try:
+            return providers.start(fused, [CPU], self.threads)
+        except ORT_ERRORS as error:
+            raise ModelError(f"ONNX Runtime cannot run the network: {providers.sentence(error)}.") from error
+
+    def _explained(self, error: Exception) -> BlockError:
+        said = providers.sentence(error)
+        if isinstance(error, MemoryError) or any(mark in said.lower() for mark in _NO_MEMORY):
+            smaller = f"halve the batch to {self.batch // 2}" if self.batch > 1 else "take a smaller window"
+            return EngineOutOfMemory(
+                f"A batch of {self.batch} windows of {self.window} pixels does not fit into memory: {smaller}."
+            )
+        return BlockError(f"The network failed on a batch of {self.batch}: {said}.")
+
+
+def largest_batch(build: Callable[[int], Engine], batch: int) -> tuple[Engine, str | None]:
+    """Build and warm an engine for `batch` windows, or for as many as the network and the memory take.
+
+    A network that refuses the batch gets 1; one that does not fit into memory half of it, and so on. Returns the engine
+    and None, or a sentence that says what was refused. Raises what the batch of 1 raises.
+    """
+    refused: str | None = None
+    while True:
+        try:
+            engine = build(batch)
+            engine.warm()
+        except EngineOutOfMemory as error:
+            if batch == 1:
+                raise
+            refused, batch = error.message, batch // 2
+        except (BlockError, ModelError) as error:
+            if batch == 1:
+                raise
+            refused, batch = f"The network refuses a batch of {batch}, so it runs with 1: {error.message}", 1
+        else:
+            return engine, refused
+
+
+def _on_cuda(fused: bytes, threads: int) -> ort.InferenceSession:
+    """Start on CUDA and make sure of it. Raises DeviceError with what is missing."""
+    if reason := providers.why_no_cuda():
+        raise DeviceError(f"CUDA does not start: {reason}.")
+    try:
+        session = providers.start(fused, providers.cuda_providers(), threads)
+    except ORT_ERRORS as error:
+        raise DeviceError(f"CUDA does not start: {providers.sentence(error)}.") from error
+    if CUDA not in session.get_providers():
+        raise DeviceError("CUDA does not start, and ONNX Runtime took the CPU; `maskmill doctor` says what is missing.")
+    ran = providers.where(session)
+    astray = {name: sum(n for kind, n in kinds.items() if kind in HEAVY) for name, kinds in ran.items() if name != CUDA}
+    if CUDA not in ran or any(astray.values()):
+        on_gpu = sum(n for kind, n in ran.get(CUDA, {}).items() if kind in HEAVY)
+        raise DeviceError(
+            f"CUDA runs {on_gpu} of the network's {on_gpu + sum(astray.values())} convolutions and products, and the "
+            "CPU the others; run it with `device: cpu`, or export the network with operators that CUDA knows."
+        )
+    return session
+
+
+def _port(name: str) -> str:
+    """Take the prefix off a name of the fused graph's."""
+    return name.rsplit("/", 1)[-1]
+
+
+def _filled(values: NDArray[Any], batch: int) -> NDArray[Any]:
+    """Repeat the last row until there are `batch` of them; no copy where there are already."""
+    short = batch - len(values)
+    if not short:
+        return values
+    return np.concatenate([values, np.broadcast_to(values[-1:], (short, *values.shape[1:]))])

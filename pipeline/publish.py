@@ -1,0 +1,105 @@
+"""From a complete ledger to what users open: coarser levels, GeoTIFFs, the quicklook, the report; then into place."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline import cog, pyramid, quicklook
+from pipeline.folder import Folder
+from pipeline.plan import Plan
+from pipeline.report import Facts
+from pipeline.store.hierarchy import levels
+from pipeline.store.ledger import Ledger
+from pipeline.store.objects import Shard, put_whole, sync
+from pipeline.store.sink import Sink
+
+Tick = Callable[[str, int, int], None]  # stage, pixels done, pixels in all
+
+PIECE = 2**20  # bytes at a time where a file is summed
+
+
+def publish(plan: Plan, folder: Folder, facts: Facts, tick: Tick) -> dict[str, Any]:
+    """Make everything that a result has beside level 0 and put it into place.
+
+    Returns what was made, for the ledger: (length, CRC-32) of each file, and of each coarser shard. Everything is made
+    anew each time, so it may be killed anywhere.
+    """
+    sink, grid = Sink(folder.building), plan.grid
+    shutil.rmtree(folder.products, ignore_errors=True)
+    folder.products.mkdir(parents=True)
+    sizes = levels(grid.height, grid.width)
+    coarser = sum(rows * cols for rows, cols in sizes[1:])
+    done = 0
+    shards: dict[str, Shard] = {}
+    for area, made in pyramid.build(sink, plan.products, grid.height, grid.width, grid.block):
+        shards |= made
+        done += area
+        tick("pyramid", done, coarser)
+    provenance = {
+        "model": plan.network.card.name,
+        "model_digest": plan.network.digest,
+        "identity": plan.identity,
+        "margin": plan.margin.kind.value,
+    }
+    dress = cog.Dress(plan.network.card.classes, provenance)
+    for product in plan.products:
+        count = _counter(tick, f"{product.name}.tif", coarser + grid.height * grid.width)
+        cog.write(sink, product, plan.scene, dress, folder.products, count)
+    quicklook.draw(
+        plan.scene,
+        folder.products / "mask.tif",
+        plan.network.card.classes,
+        facts.fold.counts,
+        plan.scene.name,
+        folder.products / "quicklook.png",
+    )
+    files = {path.name: sum_of(path) for path in sorted(folder.products.iterdir())}
+    for path in folder.products.iterdir():
+        sync(path)
+    put_whole(folder.products / "report.json", json.dumps(facts.as_dict(), indent=1).encode())
+    facts.fold.save(folder.ledger / "blocks.npz")
+    folder.publish()
+    return {"identity": plan.digest, "files": files, "levels": shards}
+
+
+def _counter(tick: Tick, stage: str, total: int) -> Callable[[int], None]:
+    """Turn pixels made into pixels made so far."""
+    done = 0
+
+    def count(pixels: int) -> None:
+        nonlocal done
+        done += pixels
+        tick(stage, done, total)
+
+    return count
+
+
+def intact(folder: Folder, ledger: Ledger) -> bool:
+    """Whether the last publishing was told to the ledger, and all that it made is still there as it was."""
+    published = [event.data for event in ledger.fold.events if event.name == "published"]
+    if not published or not (folder.path / "report.json").exists():
+        return False
+    said = published[-1]
+    sink = Sink(folder.published)
+    return all(sum_of(folder.path / name) == Shard(*shard) for name, shard in said["files"].items()) and all(
+        sink.check(product, int(row), int(col), Shard(*shard), int(level))
+        for key, shard in said["levels"].items()
+        for product, level, row, col in [key.split("/")]
+    )
+
+
+def sum_of(path: Path) -> Shard:
+    """(length, CRC-32) of a file; (0, 0) where there is none."""
+    length, crc = 0, 0
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(PIECE):
+                length, crc = length + len(piece), zlib.crc32(piece, crc)
+    except FileNotFoundError:
+        return Shard(0, 0)
+    return Shard(length, crc)

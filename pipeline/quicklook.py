@@ -1,0 +1,94 @@
+"""One picture for a person in a hurry: image, mask and overlay side by side, with a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from rasterio.enums import Resampling
+
+from pipeline.cog import STATUS_COLOURS, rgb
+from pipeline.network.card import MaskClass
+from pipeline.raster.access import environment
+from pipeline.raster.source import Scene
+from pipeline.settings import FAILED, NODATA, OUTSIDE
+
+SIDE = 640  # px: the longer side of each of the three pictures
+GAP, LINE = 12, 22
+LOW, HIGH = 2, 98  # percentiles that become black and white
+OPACITY = 0.45
+STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "no data"}
+
+
+def draw(
+    scene: Scene, mask_tif: Path, classes: Sequence[MaskClass], counts: Mapping[int, int], title: str, target: Path
+) -> None:
+    """Draw `target`, a PNG, from the image and its finished mask; reads both at the size of the picture."""
+    factor = max(scene.height, scene.width) / SIDE
+    size = max(1, round(scene.height / factor)), max(1, round(scene.width / factor))
+    with environment():
+        image = _image(scene, size)
+        with rasterio.open(mask_tif) as file:
+            mask = file.read(1, out_shape=size, resampling=Resampling.nearest)
+    painted = _palette(classes)[mask]
+    shows = ~np.isin(mask, [NODATA, OUTSIDE])[..., None]
+    overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painted, image).astype(np.uint8)
+    sheet = _sheet([image, painted, overlay], [title, "mask", "overlay"], _entries(classes, counts))
+    sheet.save(target, format="PNG", optimize=False)
+
+
+def _image(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """The first three bands, or the first alone, stretched between two percentiles; black where invalid."""
+    bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
+    with rasterio.open(scene.uri) as file:
+        raw = file.read(bands, out_shape=(3, *size), resampling=Resampling.nearest).astype(np.float64)
+        valid = file.dataset_mask(out_shape=size, resampling=Resampling.nearest) > 0
+    valid &= np.isfinite(raw).all(axis=0)
+    picture = np.zeros((*size, 3), np.uint8)
+    if not valid.any():
+        return picture
+    for number, band in enumerate(raw):
+        low, high = np.percentile(band[valid], [LOW, HIGH])
+        spread = high - low or 1.0
+        picture[..., number] = np.where(valid, np.clip((band - low) / spread, 0, 1) * 255, 0)
+    return picture
+
+
+def _palette(classes: Sequence[MaskClass]) -> NDArray[np.uint8]:
+    palette = np.zeros((256, 3), np.uint8)
+    for value, colour in STATUS_COLOURS.items():
+        palette[value] = colour
+    for one in classes:
+        palette[one.value] = rgb(one.colour)
+    return palette
+
+
+def _entries(classes: Sequence[MaskClass], counts: Mapping[int, int]) -> list[tuple[tuple[int, int, int], str]]:
+    """(colour, words) of each class, and of each status that occurs."""
+    total = sum(counts.values()) or 1
+    named = {one.value: (rgb(one.colour), one.name) for one in classes}
+    named |= {value: (STATUS_COLOURS[value], name) for value, name in STATUSES.items() if counts.get(value)}
+    return [(colour, f"{name}  {100 * counts.get(value, 0) / total:.2f} %") for value, (colour, name) in named.items()]
+
+
+def _sheet(
+    pictures: Sequence[NDArray[np.uint8]], titles: Sequence[str], entries: Sequence[tuple[tuple[int, int, int], str]]
+) -> Image.Image:
+    rows, cols = pictures[0].shape[:2]
+    cols_drawn = max(cols, 160)
+    width = len(pictures) * (cols_drawn + GAP) + GAP
+    sheet = Image.new("RGB", (width, rows + 3 * GAP + LINE * (1 + len(entries))), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        left = GAP + number * (cols_drawn + GAP)
+        pen.text((left, GAP // 2), title[: cols_drawn // 8], fill="black", font=font)
+        sheet.paste(Image.fromarray(picture), (left, LINE + GAP // 2))
+    for number, (colour, words) in enumerate(entries):
+        top = rows + LINE + 2 * GAP + number * LINE
+        pen.rectangle((GAP, top, GAP + 16, top + 14), fill=colour, outline="black")
+        pen.text((GAP + 26, top - 2), words, fill="black", font=font)
+    return sheet

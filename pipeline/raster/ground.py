@@ -1,0 +1,90 @@
+"""What a pixel measures on the ground: units of a CRS, areas of pixels on its ellipsoid.
+
+A CRS is its WKT, a transform the six numbers (a, b, c, d, e, f) of x = a·col + b·row + c, y = d·col + e·row + f.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+Transform = tuple[float, float, float, float, float, float]
+
+_NUMBER = r"\s*([-+.\deE]+)\s*"
+_ELLIPSOID = re.compile(
+    rf'(?:ELLIPSOID|SPHEROID)\["(?:[^"]|"")*",{_NUMBER},{_NUMBER}(?:,\s*LENGTHUNIT\["(?:[^"]|"")*",{_NUMBER})?'
+)
+
+
+@lru_cache(maxsize=64)
+def units(crs: str) -> tuple[bool, float] | None:
+    """(whether geographic, radians or metres in one unit of the CRS); None for CRS that are neither, or local."""
+    try:
+        parsed = CRS.from_wkt(crs)
+        if not (parsed.is_geographic or parsed.is_projected):
+            return None
+        return bool(parsed.is_geographic), float(parsed.units_factor[1])
+    except CRSError:
+        return None
+
+
+def pixel_area(crs: str | None, transform: Transform | None) -> float | None:
+    """Area of a pixel on the map of a projected CRS, in m²; None in any other."""
+    known = units(crs) if crs else None
+    if known is None or known[0] or transform is None:
+        return None
+    a, b, _, d, e, _ = transform
+    return abs(a * e - b * d) * known[1] ** 2
+
+
+def row_areas(crs: str | None, transform: Transform | None, top: int, bottom: int) -> NDArray[np.float64] | None:
+    """Area on the ellipsoid of one pixel of each row from `top` to `bottom` − 1, in m²; beyond a pole it is 0.
+
+    The zone between two parallels over one radian of longitude has a²/2 · |q₂ − q₁|, q from Snyder, "Map Projections:
+    A Working Manual" (1987), equation 3-12. None where the CRS is not geographic or the image is rotated.
+    """
+    known = units(crs) if crs else None
+    shape = _ellipsoid(crs) if crs else None
+    if known is None or not known[0] or shape is None or transform is None or transform[1] or transform[3]:
+        return None
+    step, _, _, _, down, start = (number * known[1] for number in transform)
+    edges = np.clip(start + down * np.arange(top, bottom + 1, dtype=np.float64), -math.pi / 2, math.pi / 2)
+    axis, eccentricity = shape
+    areas: NDArray[np.float64] = abs(step) * axis**2 / 2 * np.abs(np.diff(_q(edges, eccentricity)))
+    return areas
+
+
+def resolution(crs: str | None, transform: Transform | None, height: int) -> float | None:
+    """Side of a square pixel of the same area in metres, in the middle of the image; None where nobody can say."""
+    area = pixel_area(crs, transform)
+    if area is None:
+        areas = row_areas(crs, transform, height // 2, height // 2 + 1)
+        area = float(areas[0]) if areas is not None else None
+    return math.sqrt(area) if area else None
+
+
+def _q(latitude: NDArray[np.float64], eccentricity: float) -> NDArray[np.float64]:
+    sine = np.sin(latitude)
+    if eccentricity == 0:  # a sphere: the limit of what follows
+        return 2 * sine
+    squared = eccentricity**2
+    part = sine / (1 - squared * sine**2)
+    log = np.log((1 - eccentricity * sine) / (1 + eccentricity * sine)) / (2 * eccentricity)
+    q: NDArray[np.float64] = (1 - squared) * (part - log)
+    return q
+
+
+def _ellipsoid(crs: str) -> tuple[float, float] | None:
+    """(semi-major axis in metres, eccentricity) out of a WKT."""
+    found = _ELLIPSOID.search(crs)
+    if found is None:
+        return None
+    axis, inverse = float(found[1]) * float(found[3] or 1), float(found[2])
+    flattening = 1 / inverse if inverse else 0.0
+    return axis, math.sqrt(flattening * (2 - flattening))

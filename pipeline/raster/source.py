@@ -1,0 +1,267 @@
+"""An image to do: opened safely once, and told in a small frozen value that travels to every worker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, WktVersion
+from rasterio.errors import CRSError
+from rasterio.io import DatasetReader
+
+from pipeline.errors import SceneError
+from pipeline.grid import Rect
+from pipeline.raster import ground, vrt
+from pipeline.raster.access import driver_of, local_path, open_file
+from pipeline.raster.fingerprint import fingerprint
+from pipeline.raster.ground import Transform
+
+DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
+_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """An image and the bands of it that are wanted.
+
+    Parameters
+    ----------
+    name
+        What its folder of results is called: [A-Za-z0-9._-], at most 200 characters, no leading dot.
+    uri
+        Absolute path of the file.
+    height, width
+        In pixels.
+    bands
+        Bands of the file from 1, in the order wanted; a band may come twice.
+    dtype
+        numpy's name of what `Reader.read` gives: the bands' own, or what numpy promotes them to.
+    crs
+        WKT2, or None.
+    transform
+        (a, b, c, d, e, f): x = a·col + b·row + c, y = d·col + e·row + f; None where the file has none.
+    nodata
+        For each of `bands` the value that means nodata, in the band's dtype; None where there is none.
+    alpha
+        The file's alpha band, from 1, or None.
+    masks
+        Bands whose mask bands have to be read; one stands for all where they share it.
+    tile
+        (rows, cols) that are decoded at once.
+    tile_bytes
+        Bytes that decoding one tile gives, over all bands that are decoded with it.
+    driver
+        GDAL's name of the format.
+    fingerprint
+        Digest of the files that decide pixels.
+
+    """
+
+    name: str
+    uri: str
+    height: int
+    width: int
+    bands: tuple[int, ...]
+    dtype: str
+    crs: str | None
+    transform: Transform | None
+    nodata: tuple[float | None, ...]
+    alpha: int | None
+    masks: tuple[int, ...]
+    tile: tuple[int, int]
+    tile_bytes: int
+    driver: str
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise SceneError(
+                f"A scene cannot be called {self.name!r}: a name has 1 to 200 of the characters A-Z a-z 0-9 . _ - "
+                f"and no leading dot. Give the scene a name in the job file."
+            )
+        if self.height < 1 or self.width < 1:
+            raise SceneError(f"The image {self.uri} has {self.height} × {self.width} pixels: there is nothing to do.")
+        if not self.bands:
+            raise SceneError(f"No band of the image {self.uri} is chosen: name at least one.")
+        if len(self.nodata) != len(self.bands):
+            raise ValueError(f"{len(self.bands)} bands need as many nodata values, not {len(self.nodata)}")
+
+    @property
+    def rect(self) -> Rect:
+        """The whole scene."""
+        return Rect(0, 0, self.height, self.width)
+
+    @property
+    def always_valid(self) -> bool:
+        """Whether nothing in the file can make a pixel invalid."""
+        declared = any(value is not None for value in self.nodata)
+        return not (declared or self.alpha or self.masks or np.dtype(self.dtype).kind == "f")
+
+    @property
+    def geographic(self) -> bool:
+        """Whether its coordinates are angles."""
+        known = ground.units(self.crs) if self.crs else None
+        return known is not None and known[0]
+
+    @property
+    def resolution_m(self) -> float | None:
+        """Side of a pixel in metres, on the map, or on the ellipsoid in the image's middle; None: unknown."""
+        return ground.resolution(self.crs, self.transform, self.height)
+
+    def pixel_area(self) -> float | None:
+        """Area of one pixel on the map in m²; None unless the CRS is projected."""
+        return ground.pixel_area(self.crs, self.transform)
+
+
+def row_areas(scene: Scene, top: int, bottom: int) -> NDArray[np.float64] | None:
+    """Area in m² of one pixel of each row from `top` to `bottom` − 1, on the ellipsoid of a geographic CRS.
+
+    None where the CRS is not geographic or the image is rotated.
+    """
+    return ground.row_areas(scene.crs, scene.transform, top, bottom)
+
+
+def scene_name(uri: str) -> str:
+    """Return the name of a scene that was given none: the file's stem, other characters than [A-Za-z0-9._-] as "_".
+
+    Whether that is a name for a folder is a law of Scene.
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(uri).stem)
+
+
+def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None) -> Scene:
+    """Open an image, look at everything about it but its pixels, and close it.
+
+    Without `bands`, all bands that are not alpha are taken. Raises SceneError, in one sentence, for what is no image,
+    is cut short, has no such band, a dtype that no network here takes, or reaches beyond its folder.
+    """
+    path = local_path(uri)
+    with open_file(path) as dataset:
+        alpha = _alpha(dataset)
+        chosen = _chosen(path, dataset, bands, alpha)
+        return Scene(
+            name=scene_name(uri) if name is None else name,
+            uri=str(path),
+            height=dataset.height,
+            width=dataset.width,
+            bands=chosen,
+            dtype=_dtype(path, dataset, chosen),
+            crs=_crs(path, dataset),
+            transform=_transform(dataset),
+            nodata=_nodata(dataset, chosen),
+            alpha=alpha,
+            masks=_masks(dataset, chosen),
+            tile=_tile(dataset, chosen),
+            tile_bytes=_tile_bytes(dataset, chosen, alpha),
+            driver=dataset.driver,
+            fingerprint=fingerprint(path, _files(path, dataset)),
+        )
+
+
+def _alpha(dataset: DatasetReader) -> int | None:
+    found = [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what == ColorInterp.alpha]
+    return found[-1] if found else None
+
+
+def _chosen(path: Path, dataset: DatasetReader, bands: Sequence[int] | None, alpha: int | None) -> tuple[int, ...]:
+    if dataset.count == 0:
+        raise SceneError(
+            f"The file {path} has no band of its own, only subdatasets: write one out with gdal_translate."
+        )
+    if bands is None:
+        return tuple(band for band in dataset.indexes if band != alpha) or (1,)
+    for band in bands:
+        if not 1 <= band <= dataset.count:
+            raise SceneError(f"There is no band {band} in {path}: it has {dataset.count}, counted from 1.")
+    return tuple(bands)
+
+
+def _dtype(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
+    own = [str(dataset.dtypes[band - 1]) for band in bands]
+    for dtype in own:
+        if dtype not in DTYPES:
+            kind = "complex numbers" if "complex" in dtype else dtype
+            raise SceneError(f"The image {path} holds {kind}; pixels must be one of {', '.join(sorted(DTYPES))}.")
+    promoted = np.result_type(*own).name if own else "uint8"
+    if promoted not in DTYPES:
+        raise SceneError(f"The bands {bands} of {path} are {', '.join(own)}, which have no common dtype here.")
+    return promoted
+
+
+def _crs(path: Path, dataset: DatasetReader) -> str | None:
+    try:
+        crs = dataset.crs
+        return str(crs.to_wkt(version=WktVersion.WKT2_2019)) if crs else None
+    except CRSError as error:
+        raise SceneError(f"The CRS of {path} cannot be understood: {error}.") from None
+
+
+def _transform(dataset: DatasetReader) -> Transform | None:
+    a, b, c, d, e, f = (float(number) for number in dataset.transform[:6])
+    said = np.isfinite([a, b, c, d, e, f]).all() and a * e != b * d
+    return (a, b, c, d, e, f) if said and not dataset.transform.is_identity else None
+
+
+def _nodata(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[float | None, ...]:
+    """The nodata value of each band; none at all where one of them is NaN, which is invalid by itself."""
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, here and in rasterio
+        found = [_held(dataset.nodatavals[band - 1], np.dtype(dataset.dtypes[band - 1])) for band in bands]
+    if any(value is not None and np.isnan(value) for value in found):
+        return (None,) * len(bands)
+    return tuple(found)
+
+
+def _held(value: float | None, dtype: np.dtype[Any]) -> float | None:
+    """A nodata value as a dtype holds it; one that it cannot hold marks no pixel."""
+    if value is None:
+        return None
+    if dtype.kind == "f":
+        held = float(dtype.type(value))
+        return held if np.isinf(value) or not np.isinf(held) else None
+    limits = np.iinfo(dtype)
+    return float(value) if float(value).is_integer() and limits.min <= value <= limits.max else None
+
+
+def _masks(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, ...]:
+    """Bands whose mask says more than their nodata value and the alpha band do."""
+    found: dict[int, None] = {}
+    for band in bands:
+        flags = set(dataset.mask_flag_enums[band - 1])
+        if flags == {MaskFlags.nodata} or flags & {MaskFlags.all_valid, MaskFlags.alpha}:
+            continue
+        if MaskFlags.per_dataset in flags:
+            return (band,)
+        found[band] = None
+    return tuple(found)
+
+
+def _tile(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, int]:
+    band = bands[0] if bands else 1
+    rows, cols = dataset.block_shapes[band - 1]
+    if dataset.driver == "GTiff" and rows == 1 < dataset.height and dataset.compression is not None:
+        # GDAL shows one large compressed strip as rows, and decodes it from its beginning for each.
+        first, second = (dataset.get_tag_item(f"BLOCK_OFFSET_0_{row}", "TIFF", bidx=band) for row in (0, 1))
+        if first is not None and second is None:
+            rows = dataset.height
+    return int(rows), int(cols)
+
+
+def _tile_bytes(dataset: DatasetReader, bands: tuple[int, ...], alpha: int | None) -> int:
+    together = dataset.interleaving == Interleaving.pixel
+    decoded = set(dataset.indexes) if together else {*bands, *((alpha,) if alpha else ())}
+    rows, cols = _tile(dataset, bands)
+    return rows * cols * sum(int(np.dtype(dataset.dtypes[band - 1]).itemsize) for band in decoded)
+
+
+def _files(path: Path, dataset: DatasetReader) -> list[Path]:
+    files = [Path(name) for name in dataset.files]
+    if driver_of(path) == "VRT":
+        for source in vrt.sources_of(path.resolve()):
+            with open_file(source) as opened:
+                files += [Path(name) for name in opened.files]
+    return files

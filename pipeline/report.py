@@ -1,0 +1,106 @@
+"""What a run made and cost, as plain numbers: for report.json, the flow's artifacts and the morning's reader."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.settings import FAILED, NODATA, OUTSIDE
+from pipeline.settle import Settled
+from pipeline.store.fold import Fold
+from pipeline.store.record import State
+
+STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "nodata"}
+NAMED = 100  # failures that a report names; the ledger has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """The plan and the ledger of one scene, the seconds since the run opened it, and the coordinator's peak."""
+
+    settled: Settled
+    fold: Fold
+    seconds: float
+    coordinator_peak: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON. Sizes are bytes, areas are square metres (map units of a projected CRS)."""
+        plan, fold = self.settled.plan, self.fold
+        tally = fold.tally()
+        pixels = plan.grid.height * plan.grid.width
+        predicted = sum(fold.counts.get(one.value, 0) for one in plan.network.card.classes)
+        return {
+            "scene": plan.scene.name,
+            "complete": not tally[State.PENDING],
+            "blocks": {state.name.lower(): count for state, count in tally.items()},
+            "pixels": pixels,
+            "megapixels_per_second": pixels / 1e6 / self.seconds if self.seconds > 0 else None,
+            "seconds": self.seconds,
+            "seconds_by_stage": fold.seconds,
+            "bytes_read": fold.bytes_read,
+            "bytes_written": fold.bytes_written,
+            "classes": self._classes(),
+            "predicted_pixels": predicted,
+            "device": plan.choices.device,
+            "provider": self.settled.probe.provider,
+            "numeric_class": plan.choices.numeric_class,
+            "batch": plan.recipe.batch,
+            "notes": list(self.settled.notes),
+            "margin": {
+                "pixels": plan.grid.margin,
+                "kind": plan.margin.kind.value,
+                "why": plan.margin.why,
+                "difference": plan.margin.difference,
+            },
+            "disagreement": self._disagreement(predicted),
+            "grid": {"window": plan.grid.window, "core": plan.grid.core, "block": plan.grid.block},
+            "identity": plan.identity,
+            "identity_digest": plan.digest,
+            "model": {"name": plan.network.card.name, "digest": plan.network.digest},
+            "memory": {
+                "planned": self.settled.budget.as_dict(),
+                "worker_peak": fold.peak,
+                "coordinator_peak": self.coordinator_peak,
+            },
+            "failures": self.failures(),
+        }
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The holes: which block, which pixels, why."""
+        grid = self.settled.plan.grid
+        told = []
+        for block, reason in sorted(self.fold.reasons.items())[:NAMED]:
+            owned = grid.owned(block)
+            told.append(
+                {
+                    "block": block,
+                    "rows": [owned.top, owned.bottom],
+                    "cols": [owned.left, owned.right],
+                    "attempts": self.fold.attempts(block),
+                    "reason": reason,
+                }
+            )
+        return told
+
+    def _classes(self) -> list[dict[str, Any]]:
+        """Pixels and area of every class, and of every status that occurs."""
+        plan, counts = self.settled.plan, self.fold.counts
+        pixel_area, areas = plan.scene.pixel_area(), self.fold.area
+        named = {one.value: one.name for one in plan.network.card.classes}
+        named |= {value: name for value, name in STATUSES.items() if counts.get(value)}
+        return [
+            {
+                "value": value,
+                "name": name,
+                "pixels": counts.get(value, 0),
+                "area": areas.get(value, 0.0) if areas else pixel_area and counts.get(value, 0) * pixel_area,
+            }
+            for value, name in named.items()
+        ]
+
+    def _disagreement(self, predicted: int) -> dict[str, float] | None:
+        """How far overlapping windows were apart, in probability; None where none overlapped."""
+        if self.settled.plan.margin.kind.value != "blend":
+            return None
+        total, greatest = self.fold.spread
+        return {"mean": total / predicted if predicted else 0.0, "greatest": greatest}

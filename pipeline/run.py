@@ -1,0 +1,221 @@
+"""One scene's run, as its coordinator sees it: what is to be done, what was done, and the publishing when all is.
+
+    run = open_run(job, settle)         nothing is written before all that can be refused has been
+    for record in …run.todo…:           any executor, any order
+        run.take(record)
+    run.finish()                        publishes, unless a block is pending
+
+The ledger alone says what is done; a run that was killed at any instant is opened again in the same way.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.budget import demand_disk, demand_memory, peak_memory
+from pipeline.errors import IdentityError, LeaseError, SettingsError
+from pipeline.folder import Folder, exchange_interrupted, finish_exchange
+from pipeline.plan import Choices, Plan, demand_same
+from pipeline.publish import Tick, intact, publish
+from pipeline.raster.stage import reason_to_stage, stage
+from pipeline.report import Facts
+from pipeline.settings import Job
+from pipeline.settle import Settled
+from pipeline.store.georef import Georef
+from pipeline.store.hierarchy import create
+from pipeline.store.lease import Lease
+from pipeline.store.ledger import JOURNAL, Ledger
+from pipeline.store.record import Record, State
+from pipeline.store.sink import Sink
+from pipeline.work import put_failed
+
+Settle = Callable[[Choices | None], Settled]
+
+
+@dataclass(slots=True)
+class SceneRun:
+    """A scene's run between its opening and its end; made by `open_run`, used with `with`."""
+
+    job: Job
+    folder: Folder
+    settled: Settled
+    plan: Plan
+    ledger: Ledger
+    lease: Lease
+    todo: list[int]
+    started: float = field(default_factory=time.time)
+
+    def __enter__(self) -> SceneRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ledger.close()
+        self.lease.release()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is pending."""
+        return not len(self.ledger.fold.of(State.PENDING))
+
+    @property
+    def published(self) -> bool:
+        """Whether what users find is what the ledger says."""
+        return not self.folder.building.exists()
+
+    def take(self, record: Record) -> None:
+        """Believe a worker: its shards are synced. A block given up gets its FAILED pixels here.
+
+        Raises LeaseError where another run has taken the folder.
+        """
+        if self.lease.lost.is_set():
+            raise LeaseError(f"{self.folder.path}: another run has taken it over; this one stops and writes no more.")
+        self.ledger.append(put_failed(self.plan, record) if record.state is State.FAILED else record)
+
+    def facts(self) -> Facts:
+        """What the report is made of, as of now."""
+        return Facts(self.settled, self.ledger.fold, time.time() - self.started, peak_memory())
+
+    def finish(self, tick: Tick) -> dict[str, Any]:
+        """Publish if nothing is pending and something is new; returns the report."""
+        self.ledger.flush()
+        if self.complete and not self.published:
+            self.ledger.event("published", publish(self.plan, self.folder, self.facts(), tick))
+        report = self.facts().as_dict()
+        if self.complete and self.folder.beside:
+            self.ledger.close()
+            self.folder.take_place()
+        return report
+
+
+def open_run(job: Job, name: str, settle: Settle) -> SceneRun:
+    """Decide everything, then take the folder: fresh, to go on with, or beside the old result.
+
+    `settle` makes the plan from what the folder has frozen, or from nothing. Raises an InputError, having written
+    nothing: the folder holds another result, memory or disk do not hold the run, another run holds the folder.
+    """
+    if exchange_interrupted(job.out, name):
+        with _hold(job.out, name):
+            finish_exchange(job.out, name)
+    folder, settled, resumed = _choose_folder(job, name, settle)
+    demand_memory(settled.budget, job.memory)
+    if not resumed:
+        demand_disk(settled.budget, job.out)
+    demand_writable(job.out)
+    lease = _hold(job.out, name)
+    try:
+        return _begin(job, folder, settled, lease, resumed)
+    except BaseException:
+        lease.release()
+        raise
+
+
+def _hold(out: Path, name: str) -> Lease:
+    """Keep other runs of the scene out. The lease lies beside the scenes: the folder itself may change places."""
+    return Lease.acquire(out / ".leases" / name, f"a run of {name}")
+
+
+def _choose_folder(job: Job, name: str, settle: Settle) -> tuple[Folder, Settled, bool]:
+    """Where this result is made, its plan, and whether it was begun before."""
+    final, beside = Folder(job.out, name), Folder(job.out, name, beside=True)
+    if not job.overwrite:
+        had = final.choices()
+        settled = settle(had[1] if had else None)
+        if had:
+            demand_same(had[0], settled.plan.identity, str(final.path))
+        return final, settled, had is not None
+    for folder in (beside, final):
+        begun = _begun(folder)
+        if begun:
+            settled = settle(begun[1])
+            if begun[0] == settled.plan.identity:
+                return folder, settled, True
+    return (beside if final.path.exists() else final), settle(None), False
+
+
+def _begun(folder: Folder) -> tuple[dict[str, Any], Choices] | None:
+    """What an unfinished result is; None where there is none, it is what users already have, or it is not ours."""
+    try:
+        return None if (folder.path / "report.json").exists() and not folder.beside else folder.choices()
+    except (IdentityError, SettingsError):
+        return None
+
+
+def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bool) -> SceneRun:
+    """Lay out the folder, or find out what in it is still to be done."""
+    plan = settled.plan
+    if not resumed:
+        if folder.beside:
+            folder.discard()
+        folder.freeze(plan.identity, plan.choices, asked_of(job, plan))
+    had_journal = (folder.ledger / JOURNAL).exists()
+    if had_journal:
+        ledger = Ledger.resume(folder.ledger)
+    else:
+        ledger = Ledger.create(folder.ledger, plan.grid.blocks, _header(plan))
+    try:
+        lay_out(plan, folder.store)
+        todo = _to_do(plan, ledger, Sink(folder.store))
+        if folder.published.exists() and not folder.building.exists() and (todo or not intact(folder, ledger)):
+            folder.reopen()
+        scene = plan.scene
+        if todo and reason_to_stage(scene):
+            scene = stage(scene, folder.stage)
+        if had_journal and todo:
+            ledger.event("resumed", {"pending": len(todo)})
+        return SceneRun(job, folder, settled, plan.on(str(folder.store), scene), ledger, lease, todo)
+    except BaseException:
+        ledger.close()
+        raise
+
+
+def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
+    """The job with this one scene, its paths absolute: what `verify` starts from."""
+    absolute = {
+        "scenes": [{"name": plan.scene.name, "uri": str(Path(plan.scene.uri).resolve())}],
+        "model": plan.network.path,
+        "out": str(job.out.resolve()),
+    }
+    return {**job.model_dump(mode="json"), **absolute}
+
+
+def _header(plan: Plan) -> dict[str, Any]:
+    """What `status` needs to know without the plan."""
+    grid = plan.grid
+    sides = {"height": grid.height, "width": grid.width, "block": grid.block}
+    return {"scene": plan.scene.name, "identity": plan.digest, **sides}
+
+
+def lay_out(plan: Plan, store: Path) -> None:
+    """Write the hierarchy's metadata, or repair it; the same bytes each time."""
+    legend = [(one.value, one.name, one.colour) for one in plan.network.card.classes]
+    georef = Georef(plan.scene.crs, plan.scene.transform)
+    create(store, plan.grid, plan.products, plan.grid.core, georef=georef, classes=legend)
+
+
+def _to_do(plan: Plan, ledger: Ledger, sink: Sink) -> list[int]:
+    """Blocks that are pending, that failed, or whose shards are not what the ledger says; the latter are removed."""
+    fold = ledger.fold
+    for block in range(len(plan.grid)):
+        if fold.state(block) is State.PENDING:
+            continue
+        place = plan.grid.position(block)
+        broken = [name for name, shard in fold.shards(block).items() if not sink.check(name, *place, shard)]
+        for name in broken:
+            sink.remove(name, *place)
+        if broken:
+            ledger.remove(block)
+    return sorted([*fold.of(State.PENDING).tolist(), *fold.of(State.FAILED).tolist()])
+
+
+def demand_writable(out: Path) -> None:
+    """Raise SettingsError where results cannot be written, without writing any."""
+    there = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+    if not there.is_dir():
+        raise SettingsError(f"{there} is a file; --out must name a folder for results.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise SettingsError(f"{there} cannot be written by this user; take another --out, or change its rights.")

@@ -1,0 +1,195 @@
+"""From a job, a network and a scene to a Plan and its Budget: everything that is decided before the first block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from pipeline.budget import (
+    BYTES_PER_BLOCK,
+    MIB,
+    SLACK,
+    Budget,
+    block_bytes,
+    disk_bytes,
+    publish_bytes,
+)
+from pipeline.errors import SceneError
+from pipeline.grid import Grid
+from pipeline.network.card import Card
+from pipeline.network.digest import model_digest
+from pipeline.network.field import field_of
+from pipeline.network.model_file import find_model, load_model
+from pipeline.network.resolve import resolve_card
+from pipeline.plan import (
+    Choices,
+    Margin,
+    Network,
+    Plan,
+    identity_of,
+    lay_grid,
+    products_of,
+    recipe_of,
+    stated_margin,
+)
+from pipeline.raster.access import CACHE_BYTES
+from pipeline.raster.reader import tiles_touched
+from pipeline.raster.source import Scene
+from pipeline.raster.statistics import statistics
+from pipeline.settings import Job
+from pipeline.tune import Probe, Trial, Tuner
+
+Affine = tuple[tuple[float, ...], tuple[float, ...]]  # shift and factor, one number for each band
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A plan, what it will hold, what was tried for it, and what the user should know."""
+
+    plan: Plan
+    budget: Budget
+    probe: Probe
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as a person wants it told; plain data for JSON. Reads no pixel."""
+        plan, grid = self.plan, self.plan.grid
+        scene_pixels, computed = grid.height * grid.width, grid.computed()
+        touched = sum(tiles_touched(plan.scene, grid.hull(block)) for block in range(len(grid)))
+        once = tiles_touched(plan.scene, grid.scene)
+        return {
+            "scene": plan.scene.name,
+            "pixels": scene_pixels,
+            "shape": [grid.height, grid.width],
+            "window": grid.window,
+            "core": grid.core,
+            "block": grid.block,
+            "blocks": len(grid),
+            "windows": computed // grid.window**2,
+            "margin": grid.margin,
+            "margin_kind": plan.margin.kind.value,
+            "margin_why": plan.margin.why,
+            "margin_difference": plan.margin.difference,
+            "computed_per_pixel": computed / scene_pixels,
+            "bytes_read": touched,
+            "read_amplification": touched / once,
+            "memory": self.budget.as_dict(),
+            "disk": self.budget.disk,
+            "device": plan.choices.device,
+            "provider": self.probe.provider,
+            "numeric_class": plan.choices.numeric_class,
+            "batch": plan.recipe.batch,
+            "seconds": self.probe.seconds * computed / grid.window**2 / self.budget.workers,
+            "identity": plan.digest,
+            "notes": list(self.notes),
+        }
+
+
+def open_network(path: Path, job: Job) -> Network:
+    """Read a model and its card, and how far it looks. Raises ModelError and SettingsError."""
+    file = find_model(path)
+    model = load_model(file)
+    card = resolve_card(model, file, job.card)
+    field = field_of(model, card.output)
+    return Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card))
+
+
+def _fixed_side(model: onnx.ModelProto, card: Card) -> int | None:
+    """The side of a square input whose sides are fixed in the graph; None where they are free."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    image = next(one for one in model.graph.input if one.name not in weights)
+    sides = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
+    rows, cols = sides[2:4] if card.layout == "NCHW" else sides[1:3]
+    return rows if rows > 0 and rows == cols else None
+
+
+def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choices | None, workers: int) -> Settled:
+    """Decide everything about one scene; what the folder has frozen is obeyed.
+
+    Raises an InputError where something does not fit: bands, window, block, margin, device.
+    """
+    demand_bands(network.card, scene)
+    affine = (frozen.shift, frozen.factor) if frozen else _affine(network.card, scene)
+    margin = _margin(job, network, scene, tuner, affine, frozen)
+    laid = lay_grid(job, network, scene, margin)
+    grid = laid
+    if frozen and (not job.window or margin.kind.value.startswith("exact")):
+        grid = Grid(scene.height, scene.width, laid.stride, frozen.core, margin.pixels, frozen.block, margin.stitch)
+    probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
+    choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
+    products = products_of(job, network.card)
+    plan = Plan(
+        scene=scene,
+        network=network,
+        grid=grid,
+        margin=margin,
+        recipe=recipe_of(grid, scene, job, probe.batch),
+        choices=choices,
+        products=products,
+        identity=identity_of(job, network, scene, choices),
+        store="",
+    )
+    notes = [note for note in (probe.fallback, probe.note, _resolution_note(network.card, scene)) if note]
+    if frozen and job.window and job.window != grid.window:
+        notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
+    if frozen and job.block and job.block != grid.block:
+        notes.append(f"The block is {grid.block} px, as this folder's plan has it, not {job.block}.")
+    return Settled(plan, budget_of(plan, probe, min(workers, len(grid))), probe, tuple(notes))
+
+
+def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:
+    if frozen and frozen.margin.kind.value == "measured" and job.margin == "auto":
+        return frozen.margin
+    stated = stated_margin(job, network)
+    if stated:
+        return stated
+    chosen = job.margin if isinstance(job.margin, int) else None
+    return tuner.margin(Trial(network, scene, *affine, device=job.device.value), chosen)
+
+
+def _affine(card: Card, scene: Scene) -> Affine:
+    found = card.affine(statistics(scene) if card.needs_statistics else None)
+    shift, factor = (tuple(float(number) for number in numbers) for numbers in found)
+    return shift, factor
+
+
+def demand_bands(card: Card, scene: Scene) -> None:
+    """Raise SceneError where the scene does not give what the card eats."""
+    if len(scene.bands) != len(card.bands):
+        names = ", ".join(band.name for band in card.bands)
+        raise SceneError(
+            f"{scene.uri}: the model eats {len(card.bands)} bands ({names}) and {len(scene.bands)} are chosen "
+            f"({', '.join(map(str, scene.bands))}); name them with --bands."
+        )
+    if card.dtype and np.dtype(card.dtype) != np.dtype(scene.dtype):
+        raise SceneError(
+            f"{scene.uri}: its pixels are {scene.dtype}, and the model was made for {card.dtype}. If the numbers mean "
+            "the same, say so in the job file: card: {dtype: " + scene.dtype + "}."
+        )
+
+
+def _resolution_note(card: Card, scene: Scene) -> str | None:
+    there = scene.resolution_m
+    if card.resolution is None or there is None or 0.67 < there / card.resolution < 1.5:
+        return None
+    return (
+        f"The model was trained at {card.resolution:g} m per pixel and the scene has {there:g} m: expect worse masks, "
+        "or resample the scene first."
+    )
+
+
+def budget_of(plan: Plan, probe: Probe, workers: int) -> Budget:
+    """Add up what the run will hold, from what the probe held and what the plan's blocks need."""
+    window = plan.recipe.window**2 * plan.recipe.batch
+    blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
+    ledger = len(plan.grid) * BYTES_PER_BLOCK
+    return Budget(
+        worker=probe.peak + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
+        coordinator=probe.rest + publish_bytes(plan.grid, plan.products) + ledger + 2 * SLACK + 64 * MIB,
+        workers=workers,
+        disk=disk_bytes(plan.grid, plan.products, staged=0),
+    )

@@ -1,0 +1,227 @@
+"""How a result lies on disk: a Zarr v3 hierarchy whose metadata is written once, before any pixel.
+
+    mask.zarr/          mask, confidence, … at level 0, with x, y and spatial_ref: what a reader finds at the root
+    mask.zarr/1/        the same at half the side, made from level 0; and so on until the longer side is at most 512
+    shard = block, chunk = core or a whole fraction of it, zstd, fill 255; a shard of nothing but 255 has no file
+
+No time, host, path or number of workers stands in it: the same job gives the same bytes. (The shard's side is there,
+as the format wants it; it is the block's.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.codecs import ZstdCodec
+from zarr.storage import MemoryStore
+
+from pipeline.errors import SettingsError
+from pipeline.grid import Grid
+from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS
+from pipeline.store.georef import (
+    GRID_MAPPING,
+    Attributes,
+    Georef,
+    array_attributes,
+    coordinates,
+    grid_mapping,
+    group_attributes,
+)
+from pipeline.store.objects import put_whole, sentences
+
+COARSEST = 512  # the longer side of the last level is at most this, in pixels
+_ZSTD = ZstdCodec(level=3, checksum=True)  # a reader who knows no ledger still notices a wrong bit
+_STATUSES = ((FAILED, "failed"), (OUTSIDE, "outside"), (NODATA, "nodata"))
+_MASK = "mask"  # the one product whose values are classes; the others are steps between 0 and 1
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One array of a result: uint8, (y, x), or (class, y, x) where it has channels.
+
+    Parameters
+    ----------
+    name
+        "mask", "confidence", "probabilities" or "disagreement".
+    channels
+        How many, each with a label; None for an array of two dimensions.
+    labels
+        What each channel is; empty without channels.
+
+    Raises SettingsError where labels and channels differ in number.
+
+    """
+
+    name: str
+    channels: int | None = None
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.channels is not None and self.channels < 1:
+            raise SettingsError(f"The product {self.name} has {self.channels} channels; it must have at least 1.")
+        if len(self.labels) != (self.channels or 0):
+            raise SettingsError(
+                f"The product {self.name} has {self.channels or 0} channels and {len(self.labels)} labels; "
+                "give each channel one label."
+            )
+
+
+def levels(height: int, width: int) -> list[tuple[int, int]]:
+    """(rows, columns) of every level: the scene, then half of it, rounded up, until the longer side is at most 512."""
+    shapes = [(height, width)]
+    while max(shapes[-1]) > COARSEST:
+        rows, cols = shapes[-1]
+        shapes.append((-(-rows // 2), -(-cols // 2)))
+    return shapes
+
+
+def create(
+    path: Path,
+    grid: Grid,
+    products: Sequence[Product],
+    chunk: int,
+    *,
+    georef: Georef,
+    classes: Sequence[tuple[int, str, str]],
+) -> None:
+    """Write the metadata of the whole hierarchy, and no shard. Run again, it repairs what an interrupted run left.
+
+    Parameters
+    ----------
+    path
+        The folder `mask.zarr`.
+    grid
+        The scene's shape, and the block, which becomes the shard.
+    products
+        The arrays at every level.
+    chunk
+        The chunks' side in pixels; a whole fraction of the block.
+    georef
+        The scene's place.
+    classes
+        The mask's legend: (value, name, "#rrggbb") of each class.
+
+    Raises SettingsError where the chunk does not divide the block or the folder cannot be written, RoomError where
+    the disk is full.
+
+    """
+    if chunk < 1 or grid.block % chunk:
+        raise SettingsError(f"The chunk is {chunk} pixels; it must be a whole fraction of the block, {grid.block}.")
+    files = _files(grid, products, chunk, georef, classes)
+    for name in sorted(files, key=lambda name: (name == "zarr.json", name)):  # the root last: it says that all is there
+        file = path / name
+        with sentences(file):
+            intact = file.is_file() and file.read_bytes() == files[name]
+        if not intact:
+            put_whole(file, files[name], stage=stage_of(path))
+
+
+def array_name(product: str, level: int) -> str:
+    """Where a product's array lies in the hierarchy."""
+    return f"{level}/{product}" if level else product
+
+
+def shard_name(array: str, dimensions: int, row: int, col: int) -> str:
+    """Where a shard lies in the hierarchy; all channels are in one."""
+    return f"{array}/c/{'0/' * (dimensions - 2)}{row}/{col}"
+
+
+def stage_of(path: Path) -> Path:
+    """Where half-written files of the hierarchy at `path` lie: beside it, never in it."""
+    return path.parent / ".stage"
+
+
+def _files(
+    grid: Grid,
+    products: Sequence[Product],
+    chunk: int,
+    georef: Georef,
+    classes: Sequence[tuple[int, str, str]],
+) -> dict[str, bytes]:
+    """Every file of the hierarchy but the shards, by its name in it."""
+    shapes = levels(grid.height, grid.width)
+    kept: dict[str, Any] = {}
+    store = MemoryStore(kept)
+    methods = {product.name: "mode" if product.name == _MASK else "average" for product in products}
+    root = zarr.create_group(store, attributes=group_attributes(georef, shapes, methods))
+    for level, shape in enumerate(shapes):
+        group = root.create_group(str(level)) if level else root
+        for product in products:
+            sides = {"shards": (grid.block,) * 2, "chunks": (chunk,) * 2}
+            _add_product(
+                group, product, shape, sides, array_attributes(georef, level, shape) | _meaning(product, classes)
+            )
+        _add_place(group, georef, level, shape)
+    return {name: buffer.to_bytes() for name, buffer in kept.items()}
+
+
+def _add_product(
+    group: zarr.Group, product: Product, shape: tuple[int, int], sides: Mapping[str, tuple[int, int]], said: Attributes
+) -> None:
+    """An array of 255s."""
+    channels = () if product.channels is None else (product.channels,)
+    group.create_array(
+        product.name,
+        shape=(*channels, *shape),
+        shards=(*channels, *sides["shards"]),
+        chunks=(*(1 for _ in channels), *sides["chunks"]),
+        dtype="uint8",
+        fill_value=NODATA,  # and no attribute `_FillValue`: xarray would turn classes into floats
+        compressors=_ZSTD,
+        dimension_names=(*("class" for _ in channels), "y", "x"),
+        attributes=said,
+    )
+
+
+def _add_place(group: zarr.Group, georef: Georef, level: int, shape: tuple[int, int]) -> None:
+    """The variables by which CF says where a level lies."""
+    mapping = grid_mapping(georef, level)
+    if mapping is not None:
+        group.create_array(GRID_MAPPING, shape=(), dtype="int64", fill_value=0, attributes=mapping)
+    for name, (values, said) in (coordinates(georef, level, shape) or {}).items():
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=values.shape,
+            dtype="float64",
+            compressors=_ZSTD,
+            dimension_names=(name,),
+            attributes=said,
+        )
+        array[:] = values
+
+
+def _meaning(product: Product, classes: Sequence[tuple[int, str, str]]) -> Attributes:
+    """What the values of a product are: CF's flags, and STAC's classification for the mask."""
+    if product.name == _MASK:
+        values, names = [value for value, _, _ in classes], [name for _, name, _ in classes]
+        return {
+            "long_name": "class of each pixel",
+            **_flags([*values, *(value for value, _ in _STATUSES)], [*names, *(name for _, name in _STATUSES)]),
+            "flag_colors": " ".join([*(colour for _, _, colour in classes), *("#000000" for _ in _STATUSES)]),
+            "classification:classes": [_stac(*said) for said in classes] + [_stac(*said, None) for said in _STATUSES],
+        }
+    said = _flags([value for value, _ in _STATUSES], [name for _, name in _STATUSES])
+    said |= {"long_name": product.name, "steps": STEPS, "comment": f"value / {STEPS} for values of 0 to {STEPS}"}
+    return said | ({"labels": list(product.labels)} if product.labels else {})
+
+
+def _flags(values: list[int], names: list[str]) -> Attributes:
+    """CF 1.11, section 3.5: meanings are one word each."""
+    return {"flag_values": values, "flag_meanings": " ".join(_word(name) for name in names)}
+
+
+def _stac(value: int, name: str, colour: str | None) -> Attributes:
+    """A class as STAC's classification extension v2 says it; a status is nodata to it."""
+    said: Attributes = {"value": value, "name": _word(name), "title": name}
+    return said | ({"nodata": True} if colour is None else {"color_hint": colour.removeprefix("#").upper()})
+
+
+def _word(name: str) -> str:
+    """A name as one word of letters, digits, - and _."""
+    return re.sub(r"[^0-9A-Za-z-]+", "_", name).strip("_") or "_"

@@ -1,0 +1,141 @@
+"""The proof of a finished result: blocks computed again, and windows against one pass over a crop of several."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import SettingsError
+from pipeline.folder import Folder
+from pipeline.grid import Rect, Stitch
+from pipeline.network.rule import classes_of
+from pipeline.plan import Plan, demand_same
+from pipeline.settle import Settled
+from pipeline.store.ledger import read_ledger
+from pipeline.store.record import State
+from pipeline.store.sink import Sink
+from pipeline.tune import Trial, in_child
+from pipeline.work import Stopwatch, bench, close_bench, predict_block
+
+AGREEMENT = 0.999  # of the pixels, between two numeric classes
+CROP = 1024  # px: the largest crop that is done in one pass
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a verification. `agreement` is the part of pixels that are the same; differences are |Δp|."""
+
+    scene: str
+    same_class: bool
+    numeric_class: str
+    blocks: tuple[int, ...]
+    pixels: int
+    differing: int
+    crop: tuple[int, int, int, int] | None
+    crop_difference: float | None
+    crop_flips: int | None
+    sentence: str
+    exit_code: int
+
+    @property
+    def agreement(self) -> float:
+        """The part of the recomputed pixels that are the same."""
+        return 1 - self.differing / self.pixels if self.pixels else 1.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**asdict(self), "agreement": self.agreement}
+
+
+def verify(settled: Settled, folder: Folder, sample: int, seed: int | None = None) -> Verdict:
+    """Compute a random sample of blocks again and compare; then prove a crop.
+
+    On the numeric class that made the result every pixel must be the same; on another, 99.9 %. Raises IdentityError
+    where the sources, the model or the settings have changed since, SettingsError where nothing is done yet.
+    """
+    had = folder.choices()
+    if had is None:
+        raise SettingsError(f"{folder.path} holds no result of maskmill; name a scene's folder, such as out/scene.")
+    plan = settled.plan.on(str(folder.store))
+    same_class = had[0]["numeric class"] == plan.identity["numeric class"]
+    demand_same({**had[0], "numeric class": None}, {**plan.identity, "numeric class": None}, str(folder.path))
+    _, fold = read_ledger(folder.ledger)
+    done = fold.of(State.DONE).tolist()
+    if not done:
+        raise SettingsError(f"{folder.path} has no block that is done, so there is nothing to verify yet.")
+    blocks = tuple(sorted(random.Random(seed).sample(done, min(sample, len(done)))))  # noqa: S311 - a sample, no secret
+    again = in_child(compare_blocks, plan, blocks)
+    crop = in_child(compare_crop, plan, blocks[0]) if plan.grid.stitch is Stitch.EXACT else None
+    return _judged(plan, same_class, blocks, again, crop)
+
+
+def _judged(
+    plan: Plan, same_class: bool, blocks: tuple[int, ...], again: tuple[int, int], crop: tuple[Rect, float, int] | None
+) -> Verdict:
+    pixels, differing = again
+    agreed = differing == 0 if same_class else differing <= (1 - AGREEMENT) * pixels
+    demanded = "equality" if same_class else f"agreement of {AGREEMENT:.1%}, as another numeric class made it"
+    said = f"{len(blocks)} blocks computed again: {differing} of {pixels} pixels differ ({demanded} was asked for); "
+    proven = True
+    if crop is None:
+        said += "windows blend, so no crop is proved"
+    else:
+        place, difference, flips = crop
+        proven = not plan.margin.kind.value.startswith("exact") or difference <= _allowed(plan)
+        said += f"windows and one pass over {place.height} × {place.width} px differ by {difference:.3g}, {flips} flip"
+    return Verdict(
+        scene=plan.scene.name,
+        same_class=same_class,
+        numeric_class=plan.choices.numeric_class,
+        blocks=blocks,
+        pixels=pixels,
+        differing=differing,
+        crop=(crop[0].top, crop[0].left, crop[0].bottom, crop[0].right) if crop else None,
+        crop_difference=crop[1] if crop else None,
+        crop_flips=crop[2] if crop else None,
+        sentence=said + ("." if agreed and proven else ". This result is NOT what its inputs make."),
+        exit_code=0 if agreed and proven else 1,
+    )
+
+
+def _allowed(plan: Plan) -> float:
+    """|Δp| that an exact margin may show: none on the CPU, rounding where interpolation or a GPU rounds."""
+    if plan.choices.device != "cpu":
+        return 2e-2
+    return 1e-4 if plan.margin.kind.value.endswith("rounding") else 0.0
+
+
+def compare_blocks(plan: Plan, blocks: tuple[int, ...]) -> tuple[int, int]:
+    """(pixels, pixels that differ) of blocks computed again; to be called in a process of its own."""
+    sink, pixels, differing = Sink(Path(plan.store)), 0, 0
+    for block in blocks:
+        owned = plan.grid.owned(block)
+        again = predict_block(bench(plan), block, Stopwatch()).rasters["mask"]
+        differing += int(np.count_nonzero(again != sink.read("mask", owned)))
+        pixels += owned.area
+    close_bench()
+    return pixels, differing
+
+
+def compare_crop(plan: Plan, block: int) -> tuple[Rect, float, int]:
+    """A crop around a block's first cores, in one pass and window by window: (crop, largest |Δp|, flipped pixels)."""
+    grid, card = plan.grid, plan.network.card
+    owned = grid.owned(block)
+    cores = max(1, min(CROP // grid.core, 2))
+    crop = Rect(owned.top, owned.left, owned.top + cores * grid.core, owned.left + cores * grid.core)
+    trial = Trial(plan.network, plan.scene, plan.choices.shift, plan.choices.factor, plan.choices.device)
+    whole = trial.one_pass(crop, max(grid.margin, plan.network.field.margin))
+    greatest, flips = 0.0, 0
+    for top in range(crop.top, crop.bottom, grid.core):
+        for left in range(crop.left, crop.right, grid.core):
+            core = Rect(top, left, top + grid.core, left + grid.core)
+            part = trial.one_pass(core, grid.margin)
+            reference: NDArray[np.float32] = whole[:, *core.slices(crop)]
+            greatest = max(greatest, float(np.abs(part - reference).max()))
+            flips += int(np.count_nonzero(classes_of(part, card) != classes_of(reference, card)))
+    return crop, greatest, flips

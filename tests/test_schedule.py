@@ -1,0 +1,123 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from contextlib import suppress
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from flows.schedule import Timing
+from flows.server import own_server
+from pipeline.errors import SettingsError
+from tests.mill import COMMAND, maskmill, surroundings, world, write_job
+
+
+def test_a_timing_is_checked_when_it_is_made():
+    assert Timing("night", "0 2 * * *", "Europe/Vienna").cron == "0 2 * * *"
+    for cron, zone in (("0 25 * * *", "UTC"), ("", "UTC"), ("0 2 * * *", "Europe/Atlantis")):
+        with pytest.raises(SettingsError):
+            Timing("night", cron, zone)
+
+
+def test_a_port_that_is_taken_and_a_folder_that_cannot_be_are_refused(tmp_path):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(SettingsError, match="port"), own_server(tmp_path / "home", taken.getsockname()[1]):
+            pass
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be written"), own_server(tmp_path / "file/home", None):
+        pass
+
+
+def test_a_server_that_is_named_and_silent_is_refused(tmp_path):
+    write_job(tmp_path, world(tmp_path))
+    arguments = ("schedule", "job.yaml", "--cron", "0 2 * * *")
+    done = maskmill(*arguments, cwd=tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert done.returncode == 2
+    assert "does not answer" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+class Night:
+    """A schedule that runs every minute, and its server."""
+
+    def __init__(self, folder):
+        self.log = folder / f"log{time.monotonic_ns()}"
+        command = [*COMMAND, "schedule", "job.yaml", "--cron", "* * * * *", "--timezone", "Europe/Vienna"]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=surroundings(), stdout=log, stderr=log)
+        self.announced = until(lambda: re.search(r"Serving job at (\S+); next: (.*)\. Ctrl-C", self.log.read_text()))
+        self.api = f"{self.announced[1]}/api"
+        (self.server,) = psutil.Process(self.process.pid).children()
+
+    def runs(self, *states):
+        """The flow runs in these states, the earliest first."""
+        body = {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": {"state": {"type": {"any_": states}}}}
+        request = urllib.request.Request(f"{self.api}/flow_runs/filter", json.dumps(body).encode())
+        request.add_header("Content-Type", "application/json")
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+
+def until(look, seconds=110.0):
+    """What `look` gives, once it gives something."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.2)
+    raise TimeoutError(f"nothing came within {seconds} s")
+
+
+def _gone(process):
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(480)
+def test_a_run_that_the_schedule_made_completes_and_so_does_one_after_kill_9(tmp_path):
+    write_job(tmp_path, world(tmp_path))
+    nights = []
+    try:
+        nights.append(first := Night(tmp_path))
+        times = [datetime.strptime(text[:16], "%Y-%m-%d %H:%M") for text in first.announced[2].split(", ")]
+        assert len(times) == 3
+        assert all((later - earlier).seconds == 60 for earlier, later in pairwise(times))
+        assert first.announced[2].endswith(("CET", "CEST"))
+        second = maskmill("schedule", "job.yaml", "--cron", "* * * * *", cwd=tmp_path)
+        assert second.returncode == 2
+        assert "Another `maskmill schedule`" in second.stderr
+
+        (unfinished, *_) = until(lambda: first.runs("RUNNING"))
+        family = psutil.Process(first.process.pid).children(recursive=True)
+        first.process.kill()
+        until(lambda: all(map(_gone, family)), 40)
+
+        nights.append(after := Night(tmp_path))
+        states = {run["id"]: run["state"]["type"] for run in after.runs("CRASHED", "FAILED", "COMPLETED", "RUNNING")}
+        assert states[unfinished["id"]] != "RUNNING"
+        (completed, *_) = until(lambda: [run for run in after.runs("COMPLETED") if run["id"] != unfinished["id"]])
+        assert completed["auto_scheduled"]
+        assert (tmp_path / "out/scene0/report.json").is_file()
+
+        after.process.send_signal(signal.SIGTERM)
+        assert after.process.wait(60) == 143
+        assert _gone(after.server)
+        assert "the same command goes on" in after.log.read_text()
+    finally:
+        for night in nights:
+            with suppress(psutil.NoSuchProcess):
+                night.process.kill()
+            night.process.wait()
+        for log in sorted(Path(tmp_path).glob("log*")):
+            os.write(1, log.read_bytes())

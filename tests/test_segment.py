@@ -1,0 +1,96 @@
+import sqlite3
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.batches import LARGE_BYTES, SCENES_PER_TASK, batched, expanded
+from flows.segment import merged
+from pipeline.errors import InputError, SceneError, SettingsError
+from pipeline.settings import Job
+from tests.mill import last_json, maskmill, world, write_job
+
+
+def _job(*scenes):
+    return Job(scenes=scenes, model="m", out="out")
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=200))
+def test_batches_hold_every_scene_once_in_order_and_large_ones_alone(tmp_path_factory, large):
+    folder = tmp_path_factory.mktemp("scenes")
+    for index, is_large in enumerate(large):
+        with (folder / f"{index:03}.tif").open("w") as file:
+            file.truncate(LARGE_BYTES if is_large else LARGE_BYTES - 1)  # sparse
+    parts = [[int(entry.name) for entry in part.scenes] for part in batched(_job(str(folder / "*.tif")))]
+    assert list(chain.from_iterable(parts)) == list(range(len(large)))
+    for part in parts:
+        assert part == list(range(part[0], part[-1] + 1))
+        assert len(part) == 1 if any(large[index] for index in part) else len(part) <= SCENES_PER_TASK
+    small = [part for part in parts if not large[part[0]]]
+    assert all(len(part) == SCENES_PER_TASK or part[-1] + 1 == len(large) or large[part[-1] + 1] for part in small)
+
+
+def test_a_glob_is_resolved_and_two_scenes_of_one_name_are_refused(tmp_path):
+    for name in ("a/x.tif", "b/x.tif", "b/[1].tif"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [entry.uri for entry in expanded(_job(str(tmp_path / "a/*.tif")))] == [str(tmp_path / "a/x.tif")]
+    assert [Path(entry.uri).name for entry in expanded(_job(str(tmp_path / "b/[1].tif")))] == ["[1].tif"]
+    with pytest.raises(SettingsError, match="called x"):
+        expanded(_job(str(tmp_path / "**/x.tif")))
+    named = [{"name": name, "uri": str(tmp_path / name / "x.tif")} for name in "ab"]
+    assert [entry.name for entry in expanded(_job(*named))] == ["a", "b"]
+    with pytest.raises(SceneError, match="No file matches"):
+        expanded(_job(str(tmp_path / "*.nothing")))
+
+
+_REPORTS = st.builds(
+    lambda scenes, problems: {"scenes": scenes, "problems": problems, "exit_code": 3 if problems else 0},
+    st.lists(st.fixed_dictionaries({"scene": st.text(max_size=3)}), min_size=1, max_size=3),
+    st.lists(st.text(max_size=3), max_size=2),
+)
+
+
+@given(st.lists(_REPORTS | st.builds(InputError, st.sampled_from(["a.", "b."])), min_size=1, max_size=6))
+def test_a_merged_report_holds_all_scenes_and_problems(outcomes):
+    errors = [one for one in outcomes if isinstance(one, InputError)]
+    reports = [one for one in outcomes if isinstance(one, dict)]
+    if not reports:
+        with pytest.raises(InputError) as raised:
+            merged(outcomes)
+        assert all(error.message in raised.value.message for error in errors)
+        return
+    whole = merged(outcomes)
+    assert whole["scenes"] == [scene for report in reports for scene in report["scenes"]]
+    assert len(whole["problems"]) == sum(len(report["problems"]) for report in reports) + len(errors)
+    assert whole["exit_code"] == (3 if whole["problems"] else 0)
+
+
+def _rows(home, query):
+    with sqlite3.connect(home / "prefect.db") as database:
+        return database.execute(query).fetchall()
+
+
+@pytest.mark.slow
+def test_a_flow_run_does_the_job_and_a_refused_scene_is_a_state_of_its_own(tmp_path):
+    home = tmp_path / "prefect"
+    job = world(tmp_path)
+    job["scenes"].append("nowhere.tif")
+    write_job(tmp_path, job)
+    done = maskmill("run", "--job", "job.yaml", "--prefect", "--json", cwd=tmp_path, PREFECT_HOME=str(home))
+    assert done.returncode == 3, done.stderr
+    assert (tmp_path / "out/scene0/mask.tif").is_file()
+    report = last_json(done)
+    assert [scene["scene"] for scene in report["scenes"]] == ["scene0"]
+    assert ["nowhere.tif" in problem for problem in report["problems"]] == [True]
+    assert "Traceback" not in done.stderr
+    assert _rows(home, "select state_name, state_type from flow_run") == [("Holes", "FAILED")]
+    assert {key for (key,) in _rows(home, "select key from artifact")} >= {"progress", "scenes", "report"}
+
+    again = maskmill("run", "nowhere.tif", "--job", "job.yaml", "--prefect", cwd=tmp_path, PREFECT_HOME=str(home))
+    assert again.returncode == 2
+    assert "Traceback" not in again.stderr
+    assert ("Refused", "FAILED") in _rows(home, "select state_name, state_type from flow_run")
