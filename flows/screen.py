@@ -1,7 +1,7 @@
 """What a person sees: progress, tables and errors. Progress and errors go to stderr, results to stdout.
 
 On a terminal progress is a bar (megapixels, rate, time left); elsewhere it is a plain line every ten seconds. Tables
-show whatever a report's `as_dict` holds, with units told from the keys: `…bytes`, `…seconds`, `…pixels`.
+show whatever a report's `as_dict` holds, with units told from the keys: `bytes`, `memory`, `seconds`, `pixels`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 SECONDS_BETWEEN_LINES = 10.0
+_BYTES = {"bytes", "memory", "disk"}
 _SECRETS = (
     # ://user:password@host
     (re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@"), r"\1:***@"),
@@ -175,6 +176,8 @@ def told(key: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
         return _measured(key, value)
+    if isinstance(value, Mapping):
+        return " ".join(told(inner, part) for inner, part in value.items() if part is not None)
     if isinstance(value, (list, tuple, set, frozenset)):
         shown = [told("", item) for item in list(value)[:8]]
         return ", ".join(shown) + (f" and {len(value) - 8} more" if len(value) > 8 else "") if shown else "–"
@@ -182,12 +185,12 @@ def told(key: str, value: object) -> str:
 
 
 def _measured(key: str, value: float) -> str:
-    last = re.split(r"[._ ]", key)
-    if "bytes" in last:
+    words = re.split(r"[._ ]", key)
+    if _BYTES & set(words) and words[-1] != "workers":
         return size(value)
-    if "seconds" in last:
+    if "seconds" in words:
         return duration(value)
-    if "pixels" in last and value >= 1e6:
+    if "pixels" in words and value >= 1e6:
         return f"{value / 1e6:,.1f} million"
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -64,9 +65,21 @@ def die_with_parent() -> None:
 
 
 def die_with_schedule() -> None:
-    """In a process that a schedule started: end when it ends. Elsewhere: nothing."""
+    """In a process that a schedule started: end when it ends. Elsewhere: nothing.
+
+    A SIGTERM comes first, so that the scene is put down in order. A flow run would go on for minutes trying to tell
+    that to a server which has ended, too: hence an end by force.
+    """
     if os.environ.get(SERVED):
-        die_with_parent()
+        threading.Thread(target=_end_after, args=(os.getppid(),), name="die-with-schedule", daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOP_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 def healthy(url: str, seconds: float = 2.0) -> bool:

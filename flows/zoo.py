@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pipeline.network.field import field_of
 
 from models import zoo
 from pipeline.errors import ModelError, SettingsError
 from pipeline.grid import Stitch
 from pipeline.network.digest import model_digest
 from pipeline.network.engine import Engine
+from pipeline.network.field import field_of
 from pipeline.network.fuse import fuse
 from pipeline.network.host import Recipe
 from pipeline.network.model_file import find_model, load_model

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pipeline import cog, pyramid, quicklook
@@ -15,12 +13,10 @@ from pipeline.plan import Plan
 from pipeline.report import Facts
 from pipeline.store.hierarchy import levels
 from pipeline.store.ledger import Ledger
-from pipeline.store.objects import Shard, put_whole, sync
+from pipeline.store.objects import Shard, put_whole, shard_at, sync
 from pipeline.store.sink import Sink
 
 Tick = Callable[[str, int, int], None]  # stage, pixels done, pixels in all
-
-PIECE = 2**20  # bytes at a time where a file is summed
 
 
 def publish(plan: Plan, folder: Folder, facts: Facts, tick: Tick) -> dict[str, Any]:
@@ -58,7 +54,7 @@ def publish(plan: Plan, folder: Folder, facts: Facts, tick: Tick) -> dict[str, A
         plan.scene.name,
         folder.products / "quicklook.png",
     )
-    files = {path.name: sum_of(path) for path in sorted(folder.products.iterdir())}
+    files = {path.name: shard_at(path) for path in sorted(folder.products.iterdir())}
     for path in folder.products.iterdir():
         sync(path)
     put_whole(folder.products / "report.json", json.dumps(facts.as_dict(), indent=1).encode())
@@ -86,20 +82,8 @@ def intact(folder: Folder, ledger: Ledger) -> bool:
         return False
     said = published[-1]
     sink = Sink(folder.published)
-    return all(sum_of(folder.path / name) == Shard(*shard) for name, shard in said["files"].items()) and all(
+    return all(shard_at(folder.path / name) == Shard(*shard) for name, shard in said["files"].items()) and all(
         sink.check(product, int(row), int(col), Shard(*shard), int(level))
         for key, shard in said["levels"].items()
         for product, level, row, col in [key.split("/")]
     )
-
-
-def sum_of(path: Path) -> Shard:
-    """(length, CRC-32) of a file; (0, 0) where there is none."""
-    length, crc = 0, 0
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(PIECE):
-                length, crc = length + len(piece), zlib.crc32(piece, crc)
-    except FileNotFoundError:
-        return Shard(0, 0)
-    return Shard(length, crc)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.budget import demand_disk, demand_memory, peak_memory
-from pipeline.errors import IdentityError, LeaseError, SettingsError
+from pipeline.errors import IdentityError, SettingsError
 from pipeline.folder import Folder, exchange_interrupted, finish_exchange
 from pipeline.plan import Choices, Plan, demand_same
 from pipeline.publish import Tick, intact, publish
@@ -72,8 +72,7 @@ class SceneRun:
 
         Raises LeaseError where another run has taken the folder.
         """
-        if self.lease.lost.is_set():
-            raise LeaseError(f"{self.folder.path}: another run has taken it over; this one stops and writes no more.")
+        self.lease.check()
         self.ledger.append(put_failed(self.plan, record) if record.state is State.FAILED else record)
 
     def facts(self) -> Facts:

@@ -36,12 +36,13 @@ from pipeline.plan import (
     recipe_of,
     stated_margin,
 )
+from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
 from pipeline.raster.statistics import statistics
 from pipeline.settings import Job
-from pipeline.tune import Probe, Trial, Tuner
+from pipeline.tune import Trial, Tuner
 
 Affine = tuple[tuple[float, ...], tuple[float, ...]]  # shift and factor, one number for each band
 

@@ -1,67 +1,25 @@
-"""What has to be measured before a run: memory and speed of one window, what really runs it, and which margin will do.
-
-All of it happens in a child process, which gives back its memory and cannot take the coordinator with it when it dies.
-"""
+"""Which margin will do, where the graph alone does not say it: measured on crops of the scene, in a child process."""
 
 from __future__ import annotations
 
-import importlib
 import math
-import multiprocessing
-import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.budget import peak_memory
-from pipeline.errors import RoomError, SettingsError
 from pipeline.grid import Rect, Stitch
-from pipeline.network.engine import Engine
 from pipeline.network.host import Recipe
 from pipeline.plan import Kind, Margin, Network, rounded_up
+from pipeline.probe import Probe, in_child, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.work import build_engine
 
-Result = TypeVar("Result")
-
 TOLERANCE = 1e-3  # the largest |Δp| that a measured margin may have
 CROPS = 6  # windows compared with their exact ones
 TRIAL_CORE = 256  # px: small cores put more of the compared pixels near the rim
-GPU_BATCH = 8
-PROBE_RUNS = 3  # the first also warms up
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """One recipe, tried in a child process. Bytes and seconds are of that process; `rest` is it without a session."""
-
-    device: str
-    numeric_class: str
-    provider: str
-    fallback: str | None
-    note: str | None
-    batch: int
-    rest: int
-    peak: int
-    seconds: float  # per window, the median
-
-
-def in_child(work: Callable[..., Result], *args: object) -> Result:
-    """Run a module's function in a fresh process and return its result, or raise its error."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(work, *args).result()
-        except BrokenProcessPool:
-            raise RoomError(
-                "The process that tried one window was ended by the system, most likely for its memory. "
-                "Take a smaller --window or --batch."
-            ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,54 +72,6 @@ class Tuner:
         if key not in self._margins:
             self._margins[key] = in_child(try_margins, trial, chosen)
         return self._margins[key]
-
-
-def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None, preload: Sequence[str]) -> Probe:
-    """Build the fused graph and run it; to be called in a process of its own."""
-    for name in preload:
-        importlib.import_module(name)
-    rest = peak_memory()
-    note = None
-    engine = build_engine(network, replace(recipe, batch=batch or 1), device)
-    if batch is None and engine.provider == "CUDAExecutionProvider":
-        batch = GPU_BATCH
-        engine = build_engine(network, replace(recipe, batch=batch), device)
-    batch = batch or 1
-    try:
-        seconds = _seconds_per_window(engine, network, recipe, batch)
-    except Exception as error:  # noqa: BLE001 - ONNX Runtime's have no common class; each becomes a sentence or a batch of 1
-        if batch == 1:
-            raise SettingsError(
-                f"The network does not run on a window of {recipe.window} px: {' '.join(str(error).split())[:300]} "
-                "Another --window may do."
-            ) from None
-        note = f"the network refuses a batch of {batch}, so windows go one at a time"
-        batch, engine = 1, build_engine(network, replace(recipe, batch=1), device)
-        seconds = _seconds_per_window(engine, network, recipe, 1)
-    return Probe(
-        device="cuda" if engine.provider == "CUDAExecutionProvider" else "cpu",
-        numeric_class=engine.numeric_class,
-        provider=engine.provider,
-        fallback=engine.fallback,
-        note=note,
-        batch=batch,
-        rest=rest,
-        peak=peak_memory(),
-        seconds=seconds,
-    )
-
-
-def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe, batch: int) -> float:
-    bands = len(network.card.bands)
-    pixels = np.ones((batch, bands, recipe.window, recipe.window), recipe.dtype)
-    valid = np.ones((batch, recipe.window, recipe.window), np.bool_)
-    zeros, ones = np.zeros(bands, np.float32), np.ones(bands, np.float32)
-    taken = []
-    for _ in range(PROBE_RUNS):
-        start = time.perf_counter()
-        engine.run(pixels, valid, zeros, ones)
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[len(taken) // 2] / batch
 
 
 def try_margins(trial: Trial, chosen: int | None) -> Margin:

@@ -15,12 +15,14 @@ from pipeline.folder import Folder
 from pipeline.grid import Rect, Stitch
 from pipeline.network.rule import classes_of
 from pipeline.plan import Plan, demand_same
+from pipeline.predict import Stopwatch, predict_block
+from pipeline.probe import in_child
 from pipeline.settle import Settled
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
 from pipeline.store.sink import Sink
-from pipeline.tune import Trial, in_child
-from pipeline.work import Stopwatch, bench, close_bench, predict_block
+from pipeline.tune import Trial
+from pipeline.work import bench, close_bench
 
 AGREEMENT = 0.999  # of the pixels, between two numeric classes
 CROP = 1024  # px: the largest crop that is done in one pass

@@ -99,14 +99,16 @@ class Sketch:
 
     def model(self, *results: str, rank: int = 4) -> onnx.ModelProto:
         """Close the graph: each result becomes an output named output, output1, …, in the input's layout."""
-        outputs = []
+        outputs, nodes = [], list(self.nodes)
         for number, result in enumerate(results):
-            made = self.add("Transpose", result, perm=[0, 2, 3, 1]) if self.layout == "NHWC" and rank == 4 else result
             name = f"output{number or ''}"
-            self.nodes.append(helper.make_node("Identity", [made], [name]))
+            last = self.layout == "NHWC" and rank == 4
+            nodes.append(helper.make_node("Transpose" if last else "Identity", [result], [name], name=name))
+            if last:
+                nodes[-1].attribute.append(helper.make_attribute("perm", [0, 2, 3, 1]))
             outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
         image = helper.make_tensor_value_info("image", TensorProto.FLOAT, self.shape)
-        graph = helper.make_graph(self.nodes, "sketch", [image], outputs, self.constants)
+        graph = helper.make_graph(nodes, "sketch", [image], outputs, self.constants)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=IR)
 
@@ -137,8 +139,6 @@ def _pointwise(draw, sketch: Sketch, x: str) -> str:
     kind, count = draw(st.sampled_from(POINTWISE)), sketch.channels[x]
     if kind == "norm":
         return sketch.norm(x)
-    if kind == "Softmax":
-        return sketch.add("Softmax", x, axis=1)
     if kind == "Clip":
         return sketch.add("Clip", x, sketch.constant(-1), sketch.constant(1))
     if kind == "PRelu":
@@ -149,7 +149,7 @@ def _pointwise(draw, sketch: Sketch, x: str) -> str:
         last = sketch.add("Transpose", x, perm=[0, 2, 3, 1])
         scale = sketch.constant(sketch.random.uniform(0.5, 1.5, count))
         return sketch.add("Transpose", sketch.add("LayerNormalization", last, scale, axis=-1), perm=[0, 3, 1, 2])
-    return sketch.add(kind, x)
+    return sketch.add(kind, x, **({"axis": 1} if kind == "Softmax" else {}))
 
 
 def _local(draw, sketch: Sketch, x: str, width: int, *, valid: bool) -> str:
@@ -200,7 +200,9 @@ def _up(draw, sketch: Sketch, x: str, width: int, factor: int, like: str, *, ine
         return sketch.transposed(x, width, 4, stride=2, pad=1)
     if kind == "shuffle":
         x = sketch.conv(x, width * factor**2, 1)
-        return sketch.add("DepthToSpace", x, channels=width, blocksize=factor, mode=draw(st.sampled_from(["DCR", "CRD"])))
+        return sketch.add(
+            "DepthToSpace", x, channels=width, blocksize=factor, mode=draw(st.sampled_from(["DCR", "CRD"]))
+        )
     mode = "nearest" if kind in {"nearest", "asymmetric", "like"} else kind.split()[0]
     half = draw(st.sampled_from(["half_pixel", "pytorch_half_pixel"]))
     rounding = draw(st.sampled_from(["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"]))

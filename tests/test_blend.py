@@ -40,7 +40,7 @@ def grids(draw):
 
 
 @given(grids(), st.integers(1, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_block_side_gives_the_bytes_of_the_whole_scene(drawn, channels):
     whole = drawn[-1]
     assert len(whole) == 1

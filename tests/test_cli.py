@@ -184,6 +184,9 @@ def test_values_are_told_with_the_units_of_their_keys():
     assert told("peak_bytes", 3 * 2**20) == "3.0 MiB"
     assert told("seconds", 3725) == "1 h 02 min"
     assert told("pixels", 2_500_000) == "2.5 million"
+    assert told("memory worker", 2**20) == "1.0 MiB"
+    assert told("memory workers", 2) == "2"
+    assert told("classes", [{"index": 0, "name": "sea"}, {"index": 1, "name": None}]) == "0 sea, 1"
     assert told("margin", None) == "–"
     assert told("blocks", list(range(10))) == "0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
 

@@ -18,7 +18,7 @@ from pipeline.errors import BlockError, DeviceError, ModelError
 from pipeline.grid import Stitch
 from pipeline.network import providers
 from pipeline.network.card import Card
-from pipeline.network.engine import Engine, EngineOutOfMemory, largest_batch
+from pipeline.network.engine import Engine, EngineOutOfMemory, check_against_cpu, largest_batch
 from pipeline.network.field import field_of
 from pipeline.network.fuse import fuse
 from pipeline.network.host import Recipe
@@ -154,6 +154,16 @@ def test_cuda_runs_the_convolutions_and_agrees_with_the_cpu():
     said = [engine.run(*batch)["probabilities"] for engine in (cpu, cuda)]
     assert (said[0].argmax(axis=1) == said[1].argmax(axis=1)).mean() >= 0.999
     assert np.abs(said[0] - said[1]).max() <= 2e-2
+
+
+@pytest.mark.parametrize("stitch", list(Stitch))
+def test_an_engine_is_held_against_the_cpu(engines, stitch):
+    model, recipe = unet(), Recipe(32, 4, 2, "uint8", stitch)
+    same = fuse(model, CARD, recipe, field_of(model))
+    assert check_against_cpu(engines[stitch, 2], same, windows(2, 32)) == 1.0
+    other = fuse(unet(width=9), CARD, recipe, field_of(model))
+    with pytest.raises(DeviceError, match=r"agree on .* of the pixels of a probe"):
+        check_against_cpu(engines[stitch, 2], other, windows(2, 32))
 
 
 def test_what_is_no_network_is_a_sentence():

@@ -31,7 +31,7 @@ from tests.tiny import (
 
 
 @given(networks(), recipes(), st.integers(0, 999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_it_is_preprocessing_network_and_decision_in_one(drawn, recipe, seed):
     network, card = drawn
     windows = drawn_windows(recipe, network.bands, seed)
@@ -193,4 +193,5 @@ def test_a_network_of_others_with_channels_last():
     scaled = np.where(valid[:, None], pixels * card.affine(None)[1], np.float32(0)).transpose(0, 2, 3, 1)
     bare_said = bare(model, model.graph.output[0].name, scaled).transpose(0, 3, 1, 2)[0][:, 32:-32, 32:-32]
     np.testing.assert_array_equal(got["classes"][0], classes_of(bare_said, card, card.says))
-    assert len(np.unique(got["classes"])) == 2
+    part = confidence_of(probabilities_of(bare_said[None], card)[0], card)
+    assert np.abs(got["confidence"][0] - in_steps(part)).max() <= 0.501

@@ -20,6 +20,7 @@ from pipeline.network.providers import CPU, CUDA, HEAVY, ORT_ERRORS
 from pipeline.settings import Device
 
 _NUMPY = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called alike
+_AGREEMENT, _PROBABILITIES_AGREE = 0.999, 2e-2  # what two devices owe each other: they round sums differently
 _NO_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "cuda_error_out_of_memory")
 
 
@@ -163,6 +164,28 @@ def largest_batch(build: Callable[[int], Engine], batch: int) -> tuple[Engine, s
             refused, batch = f"The network refuses a batch of {batch}, so it runs with 1: {error.message}", 1
         else:
             return engine, refused
+
+
+def check_against_cpu(
+    engine: Engine, fused: bytes, windows: tuple[NDArray[Any], NDArray[np.bool_], NDArray[Any], NDArray[Any]]
+) -> float:
+    """Run the same windows (what `Engine.run` takes) on the engine and on the CPU, and compare.
+
+    Returns the share of pixels that agree: on the class, or, for blending, on probabilities to 0.02. Raises DeviceError
+    where it is less than 0.999: the device computes something else.
+    """
+    ours, theirs = engine.run(*windows), Engine(fused, Device.CPU).run(*windows)
+    if "classes" in ours:
+        agree = ours["classes"] == theirs["classes"]
+    else:
+        agree = np.abs(ours["probabilities"] - theirs["probabilities"]) <= _PROBABILITIES_AGREE
+    share = float(agree.mean())
+    if share < _AGREEMENT:
+        raise DeviceError(
+            f"{engine.provider} and the CPU agree on {share:.2%} of the pixels of a probe, less than {_AGREEMENT:.1%}; "
+            "run with `device: cpu`, and look for a newer driver or onnxruntime."
+        )
+    return share
 
 
 def _on_cuda(fused: bytes, threads: int) -> ort.InferenceSession:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor, lcm
+from math import floor, lcm
 
 import numpy as np
 import onnx
@@ -175,8 +175,9 @@ def _look(line: Line, pixels: int, stride: int) -> _Look | None:
         return None
     offset = (pixels - len(line) * line.scale) / 2
     shift = floor(offset)
-    start = np.array([floor(line.scale * i) + shift for i in range(len(line))])
-    stop = np.maximum(start, np.array([ceil(line.scale * (i + 1)) - 1 + shift for i in range(len(line))]))
+    index, above, below = np.arange(len(line)), line.scale.numerator, line.scale.denominator
+    start = index * above // below + shift
+    stop = np.maximum(start, -(-(index + 1) * above // below) - 1 + shift)
     left = int(np.max(start[clean] - line.first[clean]))
     right = int(np.max(line.last[clean] - stop[clean]))
     # Padding reaches inwards to the first and from the last clean pixel; after a crop, that can be further.

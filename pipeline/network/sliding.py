@@ -23,6 +23,7 @@ from pipeline.network.lines import (
 )
 from pipeline.network.trace import SPATIAL, Axis, Note, Repair, Rule, Step, Tensor, Value
 
+LOCAL_COORDINATES = {"half_pixel", "pytorch_half_pixel", "half_pixel_symmetric", "asymmetric", "tf_half_pixel_for_nn"}
 SIMPLE = 64  # the largest numerator and denominator of a resizing factor that is taken for one
 
 
@@ -99,26 +100,24 @@ def transposed_convolution(step: Step) -> tuple[Value, ...]:
     more = step.node.numbers("output_padding") or [0] * len(sides)
     if len(more) != len(sides):
         raise step.refusal("has an output_padding that does not fit its kernel")
-    if auto.startswith("SAME"):
-        made = [side * kernel.stride for side, kernel in zip(sides, kernels, strict=True)]
-        total = [max(0, kernel.extent + extra - kernel.stride) for kernel, extra in zip(kernels, more, strict=True)]
-        # Versions disagree on which end gets the odd element, so each element sees what it may see in either.
-        spans = [
-            _either(side, kernel, odd // 2, -(-odd // 2))
-            for side, kernel, odd in zip(made, kernels, total, strict=True)
-        ]
-    else:
-        made = [spread_size(*item) for item in zip(sides, kernels, more, strict=True)]
-        spans = [spread(max(0, side), kernel) for side, kernel in zip(made, kernels, strict=True)]
+    paired = list(zip(sides, kernels, more, strict=True))
+    same = auto.startswith("SAME")
+    made = [side * kernel.stride if same else spread_size(side, kernel, extra) for side, kernel, extra in paired]
 
     def span(place: int) -> tuple[Span, Fraction]:
-        return spans[place], Fraction(1, kernels[place].stride)
+        kernel = kernels[place]
+        if not same:
+            return spread(made[place], kernel), Fraction(1, kernel.stride)
+        total = max(0, kernel.extent + more[place] - kernel.stride)
+        return _either(made[place], kernel, total // 2, -(-total // 2)), Fraction(1, kernel.stride)
 
     return (_mapped(step, made, span, shape[1] * step.node.number("group", 1)),)
 
 
 def _either(made: int, kernel: Kernel, least: int, most: int) -> Span:
-    return Span(spread(made, kernel._replace(before=least)).first, spread(made, kernel._replace(before=most)).last)
+    """See what either padding lets an element see: versions disagree on which end gets the odd one."""
+    early, late = (spread(made, kernel._replace(before=before)) for before in (least, most))
+    return Span(early.first, late.last)
 
 
 def depth_to_space(step: Step) -> tuple[Value, ...]:
@@ -226,14 +225,8 @@ def _stretched(step: Step, line: Line, size: int, factor: Fraction, *, old: bool
     rounding = "simple" if old else step.node.text("nearest_mode", "round_prefer_floor")
     stretch = Stretch(factor, step.node.text("mode", "nearest"), coordinates, rounding)
     if max(factor.numerator, factor.denominator) > SIMPLE:
-        raise step.refusal(f"stretches {len(line)} pixels to {size}, which is no simple ratio")
-    if coordinates not in {
-        "half_pixel",
-        "pytorch_half_pixel",
-        "half_pixel_symmetric",
-        "asymmetric",
-        "tf_half_pixel_for_nn",
-    }:
+        raise step.refusal(f"makes {size} pixels of {len(line)}: no simple ratio, or sizes that follow no image")
+    if coordinates not in LOCAL_COORDINATES:
         raise step.refusal(f"lays the corners of the whole map over each other ({coordinates})")
     if stretch.mode not in {"nearest", "linear", "cubic"}:
         raise step.refusal(f"has a mode, {stretch.mode}, that is not known")

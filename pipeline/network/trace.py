@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipeline.network.graph import Known, Node
 from pipeline.network.lines import Line
 
-LONGEST = 1 << 20  # elements along an axis; a stranger's graph cannot make us hold more
+LONGEST = 1 << 18  # elements along an axis; a stranger's graph cannot make us hold more
 
 
 class Axis(Enum):

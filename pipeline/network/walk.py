@@ -59,8 +59,12 @@ class Walk:
         image = _image(graph, height, width, batch)
         values: dict[str, Value] = {**graph.constants, graph.image: image}
         walk = cls(height, width, image)
+        last = {name: node.index for node in graph.nodes for name in node.inputs}
         for node in graph.nodes:
             values.update(zip(node.outputs, walk._followed(graph, node, values, meant), strict=False))
+            for name in node.inputs:
+                if last[name] == node.index and name != graph.output:
+                    values.pop(name, None)  # what nobody reads any more
         result = values.get(graph.output)
         if not isinstance(result, Tensor):
             raise ModelError(f"The network's output `{graph.output}` does not depend on the image.")
@@ -74,7 +78,11 @@ class Walk:
         if not any(isinstance(item, Tensor) for item in operands):
             return (folded(node, [item for item in operands if not isinstance(item, Tensor)]),)
         step = Step(node, operands, graph.opset, meant.notes.get(node.index) if meant else None)
-        made = _rule(node)(step)
+        rule = _rule(node)
+        try:
+            made = rule(step)
+        except (IndexError, KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
+            raise step.refusal("has operands or attributes that do not fit it") from error
         self._remember(step, made)
         return made
 

@@ -1,0 +1,173 @@
+"""The pixels of one block: what its windows say, kept core by core or blended. Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import BlockError
+from pipeline.grid import Rect, Stitch
+from pipeline.network.blend import blended
+from pipeline.network.card import Card
+from pipeline.network.engine import Engine
+from pipeline.network.rule import classes_of, confidence_of, quantised
+from pipeline.plan import Plan
+from pipeline.raster.reader import Reader
+from pipeline.settings import NODATA
+from pipeline.store.record import State
+from pipeline.store.sink import Sink
+
+
+@dataclass(slots=True)
+class Bench:
+    """What a worker keeps open for one plan."""
+
+    plan: Plan
+    engine: Engine
+    reader: Reader
+    sink: Sink
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds by stage; what no stage claims is called "stitch"."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the body's seconds to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def stopped(self) -> dict[str, float]:
+        """The stages so far, with what lies between them."""
+        between = time.perf_counter() - self.started - sum(self.seconds.values())
+        return {**self.seconds, "stitch": max(0.0, between)}
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A block's rasters by product, each (rows, cols) or (class, rows, cols) uint8, and how far windows disagreed."""
+
+    rasters: dict[str, NDArray[np.uint8]]
+    state: State
+    spread: tuple[float, float] | None = None  # the sum over the valid pixels, and the greatest
+
+
+def predict_block(open_bench: Bench, block: int, watch: Stopwatch) -> Made:
+    """Read and predict one block, without writing anything. Raises BlockError."""
+    plan = open_bench.plan
+    owned, hull = plan.grid.owned(block), plan.grid.hull(block)
+    with watch("read"):
+        pixels, valid = open_bench.reader.read(hull)
+    inside = valid[owned.slices(hull)]
+    rasters = {
+        product.name: np.full((*((product.channels,) if product.channels else ()), *owned.shape), NODATA, np.uint8)
+        for product in plan.products
+    }
+    if not inside.any():
+        return Made(rasters, State.NODATA)
+    stitch = _blend if plan.grid.stitch is Stitch.BLEND else _keep_cores
+    spread = stitch(_Task(open_bench, block, owned, hull, pixels, valid, rasters, watch))
+    if not inside.all():
+        for raster in rasters.values():
+            raster[..., ~inside] = NODATA
+    return Made(rasters, State.DONE, spread)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One block on the bench: what was read, and where its rasters are being filled in."""
+
+    bench: Bench
+    block: int
+    owned: Rect
+    hull: Rect
+    pixels: NDArray[np.generic]  # (band, row, col) of the hull
+    valid: NDArray[np.bool_]  # (row, col) of the hull
+    rasters: dict[str, NDArray[np.uint8]]
+    watch: Stopwatch
+
+    def predictions(self, wanted: Callable[[Rect], bool]) -> Iterator[tuple[Rect, Mapping[str, NDArray[Any]]]]:
+        """Run the windows that are wanted, in order, in batches; yields each with what the network said of it."""
+        plan, engine = self.bench.plan, self.bench.engine
+        windows = [window for window in plan.grid.windows(self.block) if wanted(window)]
+        for start in range(0, len(windows), plan.recipe.batch):
+            batch = windows[start : start + plan.recipe.batch]
+            with self.watch("predict"):
+                said = engine.run(
+                    np.stack([self.pixels[:, *window.slices(self.hull)] for window in batch]),
+                    np.stack([self.valid[window.slices(self.hull)] for window in batch]),
+                    np.asarray(plan.choices.shift, np.float32),
+                    np.asarray(plan.choices.factor, np.float32),
+                )
+            for number, window in enumerate(batch):
+                if not said["finite"][number]:
+                    raise BlockError(
+                        f"The network says NaN or infinity in the window at row {window.top}, column {window.left}; "
+                        "the input there, or the model's precision, is at fault."
+                    )
+                yield window, {name: values[number] for name, values in said.items()}
+
+
+def _keep_cores(task: _Task) -> None:
+    """Fill the rasters with each window's core."""
+    grid = task.bench.plan.grid
+
+    def has_pixels(window: Rect) -> bool:
+        return bool(task.valid[grid.core_of(window).slices(task.hull)].any())
+
+    names = {"mask": "classes"}
+    for window, said in task.predictions(has_pixels):
+        core = grid.core_of(window)
+        for product, raster in task.rasters.items():
+            kept = said[names.get(product, product)][..., : core.height, : core.width]
+            raster[..., *core.slices(task.owned)] = kept
+
+
+def _blend(task: _Task) -> tuple[float, float]:
+    """Fill the rasters with the weighted mean of all windows; returns the sum and the greatest of their spread."""
+    card = task.bench.plan.network.card
+    total, greatest = 0.0, 0.0
+    for band, mean, spread in blended(task.owned, _every_window(task, card.channels)):
+        rows, cols = band.slices(task.owned)
+        for product, raster in task.rasters.items():
+            raster[..., rows, cols] = _blended_product(product, mean, spread, card)
+        seen = spread[task.valid[band.slices(task.hull)]]
+        if seen.size:
+            total, greatest = total + float(seen.sum(dtype=np.float64)), max(greatest, float(seen.max()))
+    return total, greatest
+
+
+def _blended_product(
+    product: str, mean: NDArray[np.float32], spread: NDArray[np.float32], card: Card
+) -> NDArray[np.uint8]:
+    if product == "mask":
+        return classes_of(mean, card)
+    if product == "confidence":
+        return quantised(confidence_of(mean, card))
+    return quantised(mean if product == "probabilities" else spread)
+
+
+def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np.float32]]]:
+    """All windows of a block with their probabilities; zeros for those without a valid pixel, which have no say."""
+    plan = task.bench.plan
+    nothing = np.zeros((channels, plan.grid.window, plan.grid.window), np.float32)
+
+    def has_pixels(window: Rect) -> bool:
+        return bool(task.valid[window.slices(task.hull)].any())
+
+    said = task.predictions(has_pixels)
+    for window in plan.grid.windows(task.block):
+        yield (window, next(said)[1]["probabilities"]) if has_pixels(window) else (window, nothing)

@@ -1,0 +1,111 @@
+"""One window, tried before a run: what really runs it, how much memory that takes, how long.
+
+It happens in a child process, which gives its memory back and cannot take the coordinator with it when it dies.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.budget import peak_memory
+from pipeline.errors import BlockError, ModelError, RoomError
+from pipeline.network.engine import Engine, check_against_cpu, largest_batch
+from pipeline.network.host import Recipe
+from pipeline.network.providers import CUDA
+from pipeline.plan import Network
+from pipeline.work import build_engine, fused_graph
+
+Result = TypeVar("Result")
+Windows = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
+
+GPU_BATCH = 8
+RUNS = 3  # the first also warms up
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One recipe, tried in a child process. Bytes and seconds are of that process; `rest` is it without a session."""
+
+    device: str
+    numeric_class: str
+    provider: str
+    fallback: str | None
+    note: str | None
+    batch: int
+    rest: int
+    peak: int
+    seconds: float  # per window, the median
+
+
+def in_child(work: Callable[..., Result], *args: object) -> Result:
+    """Run a module's function in a fresh process and return its result, or raise its error."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(work, *args).result()
+        except BrokenProcessPool:
+            raise RoomError(
+                "The process that tried one window was ended by the system, most likely for its memory. "
+                "Take a smaller --window or --batch."
+            ) from None
+
+
+def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None, preload: Sequence[str]) -> Probe:
+    """Build the fused graph and run it on noise; to be called in a process of its own.
+
+    Raises ModelError where the network does not run on such a window, DeviceError where the device is not to be had or
+    computes something else than the CPU.
+    """
+    for name in preload:
+        importlib.import_module(name)
+    rest = peak_memory()
+    first = build_engine(network, replace(recipe, batch=1), device)
+    wanted = batch or (GPU_BATCH if first.provider == CUDA else 1)
+    try:
+        engine, note = largest_batch(lambda size: build_engine(network, replace(recipe, batch=size), device), wanted)
+        seconds = _seconds_per_window(engine, network, recipe)
+    except BlockError as error:
+        raise ModelError(
+            f"The network does not run on a window of {recipe.window} px: {error.message} Another --window may do."
+        ) from None
+    if engine.provider == CUDA:
+        check_against_cpu(
+            engine, fused_graph(network, replace(recipe, batch=engine.batch)), _noise(engine, network, recipe)
+        )
+    return Probe(
+        device="cuda" if engine.provider == CUDA else "cpu",
+        numeric_class=engine.numeric_class,
+        provider=engine.provider,
+        fallback=engine.fallback,
+        note=note,
+        batch=engine.batch,
+        rest=rest,
+        peak=peak_memory(),
+        seconds=seconds,
+    )
+
+
+def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> float:
+    windows, taken = _noise(engine, network, recipe), []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        engine.run(*windows)
+        taken.append(time.perf_counter() - start)
+    return sorted(taken)[len(taken) // 2] / engine.batch
+
+
+def _noise(engine: Engine, network: Network, recipe: Recipe) -> Windows:
+    """A batch of windows of noise, as it looks after scaling to about −1 to 1."""
+    bands, side = len(network.card.bands), engine.window
+    pixels = np.random.default_rng(0).integers(0, 128, (engine.batch, bands, side, side)).astype(recipe.dtype)
+    valid = np.ones((engine.batch, side, side), np.bool_)
+    return pixels, valid, np.full(bands, 64, np.float32), np.full(bands, 1 / 64, np.float32)
