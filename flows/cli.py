@@ -85,8 +85,11 @@ def run(
     with screen.watched() as moved:
         if prefect or os.environ.get("PREFECT_API_URL"):
             from flows.environment import prepare_prefect
+            from flows.server import demand_answer
 
             prepare_prefect()
+            if url := os.environ.get("PREFECT_API_URL"):
+                demand_answer(url)
             from flows.segment import run_as_flow
 
             report = run_as_flow(asked, moved)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import psutil
 from packaging.requirements import InvalidRequirement, Requirement
 
-from flows.server import healthy
+from flows.server import answers
 
 NEEDED_DRIVERS = ("GTiff", "COG", "PNG", "JPEG", "VRT")
 USEFUL_DRIVERS = ("JP2OpenJPEG", "WEBP")
@@ -145,7 +145,7 @@ def _prefect_server() -> Iterator[Check]:
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         yield Check("Prefect server", "ok", "none named; `maskmill schedule` starts its own")
-    elif healthy(url, 5.0):
+    elif answers(url, 5.0):
         yield Check("Prefect server", "ok", f"{url} answers")
     else:
         yield Check("Prefect server", "broken", f"{url} does not answer", "start it, or unset PREFECT_API_URL")

@@ -21,7 +21,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo, available_timezones
 
 from flows.screen import complain, say
-from flows.server import SERVED, healthy, own_server
+from flows.server import SERVED, demand_answer, own_server
 from pipeline.errors import MaskmillError, SettingsError
 from pipeline.settings import Job
 
@@ -84,14 +84,13 @@ def _server(home: Path, port: int | None) -> Iterator[tuple[str, subprocess.Pope
     from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
 
     named = PREFECT_API_URL.value()
-    if not named:
-        complain("starting a Prefect server …")
-        with own_server(home, port) as (url, process):
-            yield url, process
-    elif healthy(named, 10.0):
+    if named:
+        demand_answer(named)
         yield named, None
-    else:
-        raise SettingsError(f"The Prefect server {named} does not answer; start it, or unset PREFECT_API_URL.")
+        return
+    complain("starting a Prefect server …")
+    with own_server(home, port) as (url, process):
+        yield url, process
 
 
 def _deployed(job: Job, timing: Timing, forget_unfinished: bool) -> tuple[Runner, UUID]:

@@ -82,13 +82,26 @@ def _end_after(parent: int) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
-def healthy(url: str, seconds: float = 2.0) -> bool:
-    """Whether a Prefect API answers at `url`."""
+def answers(url: str, seconds: float = 10.0) -> bool:
+    """Whether an HTTP server answers at a Prefect API's `url`, whatever it says: a hosted one has no `/health`."""
+    return _health(url, seconds) is not None
+
+
+def demand_answer(url: str) -> None:
+    """Raise SettingsError where no server answers at `url`."""
+    if not answers(url):
+        raise SettingsError(f"The Prefect server {url} does not answer; start it, or unset PREFECT_API_URL.")
+
+
+def _health(url: str, seconds: float) -> int | None:
+    """The HTTP status of the server's health; None where nobody answers."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=seconds) as answer:  # noqa: S310  # http, by our making
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+        with urllib.request.urlopen(f"{url}/health", timeout=seconds) as answer:  # noqa: S310  # http or https
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
@@ -136,7 +149,7 @@ def _refuse_taken(port: int) -> None:
 
 def _wait_until_healthy(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     until = time.monotonic() + START_SECONDS
-    while not healthy(url):
+    while _health(url, seconds=2.0) != 200:
         if process.poll() is not None:
             raise MaskmillError(f"The Prefect server ended at once, with {process.returncode}; its log is {log}.")
         if time.monotonic() > until:

@@ -65,9 +65,9 @@ def blend_bytes(grid: Grid, card: Card) -> int:
 
 
 def publish_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
-    """What publishing holds: four shards and the one made of them, GDAL's cache twice (reading and writing)."""
-    channels = max(product.channels or 1 for product in products)
-    return 8 * grid.block**2 * channels + 2 * CACHE_BYTES
+    """What publishing holds beside GDAL's cache: four shards and the one made of them, or a mean's wider sums."""
+    channels = [product.channels or 1 for product in products]
+    return max(10 * channels[0], *(40 * count for count in channels[1:]), 0) * grid.block**2 + CACHE_BYTES
 
 
 def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: int) -> int:

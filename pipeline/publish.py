@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pipeline import cog, pyramid, quicklook
@@ -25,42 +26,50 @@ def publish(plan: Plan, folder: Folder, facts: Facts, tick: Tick) -> dict[str, A
     Returns what was made, for the ledger: (length, CRC-32) of each file, and of each coarser shard. Everything is made
     anew each time, so it may be killed anywhere.
     """
-    sink, grid = Sink(folder.building), plan.grid
     shutil.rmtree(folder.products, ignore_errors=True)
     folder.products.mkdir(parents=True)
-    sizes = levels(grid.height, grid.width)
-    coarser = sum(rows * cols for rows, cols in sizes[1:])
-    done = 0
-    shards: dict[str, Shard] = {}
-    for area, made in pyramid.build(sink, plan.products, grid.height, grid.width, grid.block):
-        shards |= made
-        done += area
-        tick("pyramid", done, coarser)
-    provenance = {
-        "model": plan.network.card.name,
-        "model_digest": plan.network.digest,
-        "identity": plan.identity,
-        "margin": plan.margin.kind.value,
-    }
-    dress = cog.Dress(plan.network.card.classes, provenance)
-    for product in plan.products:
-        count = _counter(tick, f"{product.name}.tif", coarser + grid.height * grid.width)
-        cog.write(sink, product, plan.scene, dress, folder.products, count)
-    quicklook.draw(
-        plan.scene,
-        folder.products / "mask.tif",
-        plan.network.card.classes,
-        facts.fold.counts,
-        plan.scene.name,
-        folder.products / "quicklook.png",
-    )
+    with ThreadPoolExecutor(1) as pool:
+        image = pool.submit(quicklook.image_of, plan.scene)
+        shards = _pyramid(plan, Sink(folder.building), tick)
+        _write_cogs(plan, folder, tick)
+        mask, target = folder.products / "mask.tif", folder.products / "quicklook.png"
+        classes = plan.network.card.classes
+        quicklook.draw(image.result(), mask, classes, facts.fold.counts, plan.scene.name, target)
     files = {path.name: shard_at(path) for path in sorted(folder.products.iterdir())}
-    for path in folder.products.iterdir():
-        sync(path)
+    for name in files:
+        sync(folder.products / name)
     put_whole(folder.products / "report.json", json.dumps(facts.as_dict(), indent=1).encode())
     facts.fold.save(folder.ledger / "blocks.npz")
     folder.publish()
     return {"identity": plan.digest, "files": files, "levels": shards}
+
+
+def _pyramid(plan: Plan, sink: Sink, tick: Tick) -> dict[str, Shard]:
+    """Make the coarser levels; returns their shards."""
+    grid, done = plan.grid, 0
+    total = sum(rows * cols for rows, cols in levels(grid.height, grid.width)[1:])
+    shards: dict[str, Shard] = {}
+    for area, made in pyramid.build(sink, plan.products, grid.height, grid.width, grid.block):
+        shards |= made
+        done += area
+        tick("pyramid", done, total)
+    return shards
+
+
+def _write_cogs(plan: Plan, folder: Folder, tick: Tick) -> None:
+    """Write each product as a Cloud-Optimized GeoTIFF."""
+    card = plan.network.card
+    provenance = {
+        "model": card.name,
+        "model_digest": plan.network.digest,
+        "identity": plan.identity,
+        "margin": plan.margin.kind.value,
+    }
+    total = sum(rows * cols for rows, cols in levels(plan.grid.height, plan.grid.width))
+    for product in plan.products:
+        count = _counter(tick, f"{product.name}.tif", total)
+        dress = cog.Dress(card.classes, provenance)
+        cog.write(Sink(folder.building), product, plan.scene, dress, folder.products, count)
 
 
 def _counter(tick: Tick, stage: str, total: int) -> Callable[[int], None]:

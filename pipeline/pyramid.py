@@ -41,7 +41,8 @@ def mean(raster: NDArray[np.uint8]) -> NDArray[np.uint8]:
     count = holds.sum(axis=0, dtype=np.uint16)
     total = (four * holds).sum(axis=0, dtype=np.uint16)
     averaged = (2 * total + count) // np.maximum(2 * count, 1)
-    return np.where(count > 0, averaged, four.min(axis=0)).astype(np.uint8)
+    halved: NDArray[np.uint8] = np.where(count > 0, averaged, four.min(axis=0)).astype(np.uint8)
+    return halved
 
 
 def _quarters(raster: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:

@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 
 from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.network.card import MaskClass
-from pipeline.raster.access import environment
+from pipeline.raster.access import environment, open_file
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE
 
@@ -24,27 +24,21 @@ OPACITY = 0.45
 STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "no data"}
 
 
-def draw(
-    scene: Scene, mask_tif: Path, classes: Sequence[MaskClass], counts: Mapping[int, int], title: str, target: Path
-) -> None:
-    """Draw `target`, a PNG, from the image and its finished mask; reads both at the size of the picture."""
+def picture_size(scene: Scene) -> tuple[int, int]:
+    """(rows, cols) of each of the three pictures."""
     factor = max(scene.height, scene.width) / SIDE
-    size = max(1, round(scene.height / factor)), max(1, round(scene.width / factor))
-    with environment():
-        image = _image(scene, size)
-        with rasterio.open(mask_tif) as file:
-            mask = file.read(1, out_shape=size, resampling=Resampling.nearest)
-    painted = _palette(classes)[mask]
-    shows = ~np.isin(mask, [NODATA, OUTSIDE])[..., None]
-    overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painted, image).astype(np.uint8)
-    sheet = _sheet([image, painted, overlay], [title, "mask", "overlay"], _entries(classes, counts))
-    sheet.save(target, format="PNG", optimize=False)
+    return max(1, round(scene.height / factor)), max(1, round(scene.width / factor))
 
 
-def _image(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """The first three bands, or the first alone, stretched between two percentiles; black where invalid."""
+def image_of(scene: Scene) -> NDArray[np.uint8]:
+    """The scene as a picture (row, col, RGB): its first three bands, or the first, stretched between two percentiles.
+
+    Read at the picture's size, from overviews where the file has some, else from every tile: on a large scene this
+    takes as long as reading it, so it is done while something else waits for the disk. Black where invalid.
+    """
+    size = picture_size(scene)
     bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
-    with rasterio.open(scene.uri) as file:
+    with environment(), open_file(Path(scene.uri)) as file:
         raw = file.read(bands, out_shape=(3, *size), resampling=Resampling.nearest).astype(np.float64)
         valid = file.dataset_mask(out_shape=size, resampling=Resampling.nearest) > 0
     valid &= np.isfinite(raw).all(axis=0)
@@ -56,6 +50,24 @@ def _image(scene: Scene, size: tuple[int, int]) -> NDArray[np.uint8]:
         spread = high - low or 1.0
         picture[..., number] = np.where(valid, np.clip((band - low) / spread, 0, 1) * 255, 0)
     return picture
+
+
+def draw(
+    image: NDArray[np.uint8],
+    mask_tif: Path,
+    classes: Sequence[MaskClass],
+    counts: Mapping[int, int],
+    title: str,
+    target: Path,
+) -> None:
+    """Draw `target`, a PNG, from the image's picture and the finished mask."""
+    with environment(), rasterio.open(mask_tif) as file:
+        mask = file.read(1, out_shape=image.shape[:2], resampling=Resampling.nearest)
+    painted = _palette(classes)[mask]
+    shows = ~np.isin(mask, [NODATA, OUTSIDE])[..., None]
+    overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painted, image).astype(np.uint8)
+    sheet = _sheet([image, painted, overlay], [title, "mask", "overlay"], _entries(classes, counts))
+    sheet.save(target, format="PNG", optimize=False)
 
 
 def _palette(classes: Sequence[MaskClass]) -> NDArray[np.uint8]:

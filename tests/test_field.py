@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from passes import largest_difference, seen_from
 from strategies import Sketch, bounded_networks, unet
 
-from pipeline.network.field import Field, field_of
+from pipeline.network.field import Field, field_of, layout_of
 
 DRAWN = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
@@ -94,6 +94,16 @@ def test_scale_and_offset_of_networks_that_change_the_size():
     assert field_of(model, "output2") == Field(1, 0, Fraction(1, 2), 0)
     # The padding after the crop touches one pixel, the sixth from the rim.
     assert field_of(model, "output3") == Field(1, 6, Fraction(1), 5)
+
+
+def test_the_layout_is_told_from_the_declared_sides_or_said():
+    first, last = unet(), unet(layout="NHWC")
+    assert (layout_of(first), layout_of(last)) == ("NCHW", "NHWC")
+    assert field_of(first) == field_of(last)
+    for dim in last.graph.input[0].type.tensor_type.shape.dim:
+        dim.Clear()  # nothing is declared, so the second axis is taken for the channels
+    assert layout_of(last) == "NCHW"
+    assert field_of(last, layout="NHWC") == field_of(first)
 
 
 def test_rows_and_columns_share_the_larger_reach_and_the_common_stride():

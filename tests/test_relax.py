@@ -75,6 +75,20 @@ def test_relaxing_keeps_the_chosen_output_and_what_it_needs():
     assert len(model.graph.initializer) == 4  # the original is as it was
 
 
+def test_a_window_that_leaves_nothing_is_refused():
+    sketch = Sketch()
+    model = sketch.model(sketch.conv(sketch.image, 2, 5, pad="valid"))
+    with pytest.raises(ModelError, match="4 × 8 pixels is too small"):
+        relaxed(model, 4, 8, 1)
+
+
+def test_a_squeeze_by_a_pooling_as_large_as_the_declared_map_is_unbounded():
+    sketch = fixed()
+    x = sketch.conv(sketch.image, 4)
+    gate = sketch.add("Sigmoid", sketch.pool(x, "AveragePool", 64))
+    assert "joins maps of" in field_of(sketch.model(sketch.add("Mul", x, gate))).unbounded
+
+
 def test_a_half_cut_out_of_a_fixed_size_is_not_guessed_at():
     sketch = fixed()
     model = sketch.model(sketch.cut(sketch.image, 0, 32, 2))

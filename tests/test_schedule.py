@@ -39,9 +39,9 @@ def test_a_port_that_is_taken_and_a_folder_that_cannot_be_are_refused(tmp_path):
         pass
 
 
-def test_a_server_that_is_named_and_silent_is_refused(tmp_path):
+@pytest.mark.parametrize("arguments", [("schedule", "job.yaml", "--cron", "0 2 * * *"), ("run", "--job", "job.yaml")])
+def test_a_server_that_is_named_and_silent_is_refused(tmp_path, arguments):
     write_job(tmp_path, world(tmp_path))
-    arguments = ("schedule", "job.yaml", "--cron", "0 2 * * *")
     done = maskmill(*arguments, cwd=tmp_path, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert done.returncode == 2
     assert "does not answer" in done.stderr
@@ -56,17 +56,33 @@ class Night:
         command = [*COMMAND, "schedule", "job.yaml", "--cron", "* * * * *", "--timezone", "Europe/Vienna"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(command, cwd=folder, env=surroundings(), stdout=log, stderr=log)
-        self.announced = until(lambda: re.search(r"Serving job at (\S+); next: (.*)\. Ctrl-C", self.log.read_text()))
+        self.announced = until(self._announcement)
         self.api = f"{self.announced[1]}/api"
         (self.server,) = psutil.Process(self.process.pid).children()
 
+    def _announcement(self):
+        assert self.process.poll() is None, self.log.read_text()
+        return re.search(r"Serving job at (\S+); next: (.*)\. Ctrl-C", self.log.read_text())
+
     def runs(self, *states):
         """The flow runs in these states, the earliest first."""
-        body = {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": {"state": {"type": {"any_": states}}}}
-        request = urllib.request.Request(f"{self.api}/flow_runs/filter", json.dumps(body).encode())
+        states = {"state": {"type": {"any_": states}}}
+        return self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": states})
+
+    def ask(self, path, body):
+        """What the server answers."""
+        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode())
         request.add_header("Content-Type", "application/json")
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
+
+    def take_the_slot(self):
+        """A run that is pending and never begins; its id."""
+        (deployment,) = self.ask("deployments/filter", {})
+        run = self.ask(f"deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+        answer = self.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "PENDING"}})
+        assert answer["status"] == "ACCEPT", answer
+        return run["id"]
 
 
 def until(look, seconds=110.0):
@@ -85,7 +101,7 @@ def _gone(process):
 
 @pytest.mark.slow
 @pytest.mark.timeout(480)
-def test_a_run_that_the_schedule_made_completes_and_so_does_one_after_kill_9(tmp_path):
+def test_the_schedule_makes_runs_never_two_at_once_and_goes_on_after_kill_9(tmp_path):
     write_job(tmp_path, world(tmp_path))
     nights = []
     try:
@@ -97,6 +113,10 @@ def test_a_run_that_the_schedule_made_completes_and_so_does_one_after_kill_9(tmp
         second = maskmill("schedule", "job.yaml", "--cron", "* * * * *", cwd=tmp_path)
         assert second.returncode == 2
         assert "Another `maskmill schedule`" in second.stderr
+
+        holder = first.take_the_slot()
+        until(lambda: first.runs("CANCELLED"))  # never two at once
+        first.ask(f"flow_runs/{holder}/set_state", {"state": {"type": "CRASHED"}})
 
         (unfinished, *_) = until(lambda: first.runs("RUNNING"))
         family = psutil.Process(first.process.pid).children(recursive=True)

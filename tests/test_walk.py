@@ -47,6 +47,11 @@ def mixers():
     yield "no simple ratio", lambda s, x: s.resize(x, 1.2345, "linear")
     yield "pixels inside", lambda s, x: s.conv(x, 3, 2, pad="valid")
     yield "other scales", lambda s, x: s.add("MaxPool", x, kernel_shape=[2, 1], strides=[2, 1])
+    yield "small kernel", lambda s, x: s.conv(x, 3, 1, stride=2, pad="SAME_UPPER")
+    yield "dilation", lambda s, x: s.conv(x, 3, 3, dilation=2, pad="SAME_LOWER")
+    yield "fixed size", lambda s, x: s.add("ConvTranspose", x, s.weights(3, 3, 2, 2), output_shape=[64, 64])
+    yield "drops pixels", lambda s, x: s.add("Dropout", x, s.constant(0.5), s.constant(True, bool))
+    yield "operands or attributes", lambda s, x: s.add("MatMul", x)
     yield "range", lambda s, x: s.add("DynamicQuantizeLinear", x, outputs=3)[0]
 
 

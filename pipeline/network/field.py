@@ -120,7 +120,7 @@ def _bounded(graph: Graph) -> Field:
         looks = [_look(line, pixels, stride) for walk in (one, other) for line, pixels in _axes(walk)]
         known = [look for look in looks if look is not None]
         if len(known) == len(looks):
-            return _summed(stride, known, one.inexact)
+            return _summed(graph.output, stride, known, one.inexact)
     raise MixesError(f"its output `{graph.output}` sees further than {SIDES[-1] // 2} pixels")
 
 
@@ -186,11 +186,15 @@ def _look(line: Line, pixels: int, stride: int) -> _Look | None:
     return _Look(max(0, left, right, from_left, from_right, shift), line.scale, offset)
 
 
-def _summed(stride: int, looks: list[_Look], inexact: str | None) -> Field:
+def _summed(output: str, stride: int, looks: list[_Look], inexact: str | None) -> Field:
     scales, offsets = {look.scale for look in looks}, {look.offset for look in looks}
     if len(scales) > 1:
-        raise MixesError(f"its output has other scales down and across: {' and '.join(map(str, sorted(scales)))}")
+        raise MixesError(
+            f"its output `{output}` has other scales down and across: {' and '.join(map(str, sorted(scales)))}"
+        )
     if len(offsets) > 1 or offsets.copy().pop().denominator != 1:
-        raise MixesError(f"its output lies {' and '.join(map(str, sorted(offsets)))} pixels inside its input")
+        raise MixesError(
+            f"its output `{output}` lies {' and '.join(map(str, sorted(offsets)))} pixels inside its input"
+        )
     offset = int(offsets.pop())
     return Field(stride, max(look.reach for look in looks), scales.pop(), offset, inexact)

@@ -125,20 +125,18 @@ def concatenation(step: Step) -> tuple[Value, ...]:
     return (Tensor(shape, first.axes, lines),)
 
 
-def along(default: int | None) -> Rule:
-    """Make the rule of an operator that mixes along the axis `axis` alone and keeps the shape, such as Softmax."""
+def softmax(step: Step) -> tuple[Value, ...]:
+    """Softmax, LogSoftmax and Hardmax: along one axis, and before opset 13 along all from that one on, as if one."""
+    tensor, old = step.tensor, step.opset < 13
+    axis = step.axis(step.node.number("axis", 1 if old else -1), tensor.rank)
+    step.free(range(axis, tensor.rank) if old else [axis])
+    return (tensor,)
 
-    def rule(step: Step) -> tuple[Value, ...]:
-        tensor = step.tensor
-        number = step.node.number(
-            "axis", 1 if default is None and step.opset < 13 else -1 if default is None else default
-        )
-        axis = step.axis(number, tensor.rank)
-        # Before opset 13, Softmax takes all axes from this one on as one.
-        step.free(range(axis, tensor.rank) if default is None and step.opset < 13 else [axis])
-        return (tensor,)
 
-    return rule
+def vector_normalisation(step: Step) -> tuple[Value, ...]:
+    """LpNormalization: along one axis."""
+    step.free([step.axis(step.node.number("axis", -1), step.tensor.rank)])
+    return (step.tensor,)
 
 
 def layer_normalisation(step: Step) -> tuple[Value, ...]:
@@ -244,11 +242,11 @@ POINTWISE: dict[str, Rule] = {
     "CumSum": cumulation,
     "DequantizeLinear": quantisation,
     "Dropout": dropout,
-    "Hardmax": along(None),
+    "Hardmax": softmax,
     "LRN": across_channels,
     "LayerNormalization": layer_normalisation,
-    "LogSoftmax": along(None),
-    "LpNormalization": along(-1),
+    "LogSoftmax": softmax,
+    "LpNormalization": vector_normalisation,
     "MatMul": product,
     "QLinearAdd": quantised_pair,
     "QLinearLeakyRelu": first_alone,
@@ -257,7 +255,7 @@ POINTWISE: dict[str, Rule] = {
     "QuantizeLinear": quantisation,
     "RMSNormalization": layer_normalisation,
     "SimplifiedLayerNormalization": layer_normalisation,
-    "Softmax": along(None),
+    "Softmax": softmax,
     "TopK": top_k,
     "Attention": mixing("is attention, in which every pixel sees every other"),
     "DynamicQuantizeLinear": mixing("takes its range from the whole window"),

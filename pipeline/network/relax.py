@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from pipeline.errors import ModelError
 from pipeline.network.graph import Graph, Layout, inlined, read_graph
-from pipeline.network.trace import MixesError
+from pipeline.network.trace import MixesError, VanishesError
 from pipeline.network.walk import Walk
 
 
@@ -40,6 +40,8 @@ def relaxed(
         walk = Walk.through(graph, height, width, batch, written(graph))
         _repair(made, walk)
         shape = list(walk.result.shape)
+    except VanishesError as reason:
+        raise ModelError(f"A window of {height} × {width} pixels is too small for the network: {reason}.") from None
     except MixesError as reason:
         _require_declared(graph, height, width, reason)
     nodes = [node for index, node in enumerate(made.graph.node) if index in kept]

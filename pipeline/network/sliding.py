@@ -44,7 +44,12 @@ def _kernels(step: Step, sizes: Sequence[int]) -> list[Kernel]:
     pads = step.node.numbers("pads") or [0] * 2 * count
     if not len(strides) == len(dilations) == len(pads) // 2 == count or min(*strides, *dilations, *sizes) < 1:
         raise step.refusal("has strides, dilations, pads and kernel sides that do not fit each other")
-    return [Kernel(*item) for item in zip(sizes, strides, dilations, pads[:count], pads[count:], strict=True)]
+    kernels = [Kernel(*item) for item in zip(sizes, strides, dilations, pads[:count], pads[count:], strict=True)]
+    auto = step.node.text("auto_pad", "NOTSET")
+    if auto.startswith("SAME") and any(kernel.dilation > 1 or kernel.size < kernel.stride for kernel in kernels):
+        # ONNX Runtime refuses dilation here, and lets kernels smaller than the stride begin within the map.
+        raise step.refusal(f"has a padding ({auto}) that does not go with its dilation or its small kernel")
+    return kernels
 
 
 def _mapped(step: Step, made: Sequence[int], spans: Callable[[int], tuple[Span, Fraction]], channels: int) -> Tensor:
