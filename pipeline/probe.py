@@ -100,7 +100,7 @@ def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> flo
         start = time.perf_counter()
         engine.run(*windows)
         taken.append(time.perf_counter() - start)
-    return sorted(taken)[len(taken) // 2] / engine.batch
+    return float(sorted(taken)[len(taken) // 2]) / engine.batch
 
 
 def _noise(engine: Engine, network: Network, recipe: Recipe) -> Windows:

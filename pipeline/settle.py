@@ -95,7 +95,7 @@ def open_network(path: Path, job: Job) -> Network:
     file = find_model(path)
     model = load_model(file)
     card = resolve_card(model, file, job.card)
-    field = field_of(model, card.output)
+    field = field_of(model, card.output, card.layout)
     return Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card))
 
 

@@ -102,6 +102,23 @@ def branching():
     return doubling([node], constants=[yes])
 
 
+def branching_over_a_constant():
+    """Its branches read the image and a weight from outside."""
+    yes = numpy_helper.from_array(np.array(True), "yes")
+    two = numpy_helper.from_array(np.array(2, np.float32), "two")
+    branches = [
+        helper.make_graph(
+            [helper.make_node("Mul", ["x", "two"], [name])],
+            name,
+            [],
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, None)],
+        )
+        for name in ("then", "otherwise")
+    ]
+    node = helper.make_node("If", ["yes"], ["y"], then_branch=branches[0], else_branch=branches[1])
+    return doubling([node], constants=[yes, two])
+
+
 def with_a_function():
     body = [helper.make_node("Add", ["a", "a"], ["b"])]
     function = helper.make_function("own", "Twice", ["a"], ["b"], body, [helper.make_opsetid("", 17)])
@@ -122,7 +139,13 @@ def with_our_names():
 
 @pytest.mark.parametrize(
     "model",
-    [branching(), with_a_function(), with_our_names(), *map(from_before_constants_were_constants, (7, 8, 9))],
+    [
+        branching(),
+        branching_over_a_constant(),
+        with_a_function(),
+        with_our_names(),
+        *map(from_before_constants_were_constants, (7, 8, 9)),
+    ],
 )
 def test_networks_of_all_makes_fit_in(model):
     before = model.SerializeToString()

@@ -55,7 +55,8 @@ class Engine:
         self._session = self._on(Device(device), fused)
         inputs = {_port(value.name): value for value in self._session.get_inputs()}
         pixels = inputs["pixels"]
-        self.batch, self.bands, self.window, _ = pixels.shape
+        shape: tuple[int, int, int, int] = tuple(pixels.shape)
+        self.batch, self.bands, self.window, _ = shape
         self._dtype = _NUMPY.get(pixels.type, pixels.type.removeprefix("tensor(").removesuffix(")"))
         self.nodes: dict[str, int] = {
             name: operators.total() for name, operators in providers.where(self._session).items()

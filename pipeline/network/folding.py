@@ -20,7 +20,7 @@ Fold = Callable[[Node, Sequence[Array]], Array]
 
 LARGEST = 1 << 20  # elements that broadcasting small operands against each other may make
 
-CASTS = {
+CASTS: dict[int, type[np.generic]] = {
     TensorProto.FLOAT: np.float32,
     TensorProto.DOUBLE: np.float64,
     TensorProto.INT32: np.int32,
@@ -111,11 +111,10 @@ def _squeeze(node: Node, operands: Sequence[Array]) -> Array:
 
 def _slice(node: Node, operands: Sequence[Array]) -> Array:
     if len(operands) < 3:
-        starts, ends, axes, steps = node.numbers("starts") or [], node.numbers("ends") or [], node.numbers("axes"), None
+        numbers = [node.numbers("starts"), node.numbers("ends"), node.numbers("axes"), None]
     else:
-        starts, ends, axes, steps = (
-            [int(item) for item in operands[i].ravel()] if i < len(operands) else None for i in (1, 2, 3, 4)
-        )
+        numbers = [[int(item) for item in operands[i].ravel()] if i < len(operands) else None for i in (1, 2, 3, 4)]
+    starts, ends, axes, steps = numbers
     made = operands[0]
     for place, (start, end) in enumerate(zip(starts or [], ends or [], strict=True)):
         axis = axes[place] if axes else place

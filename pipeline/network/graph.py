@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import helper, inliner, numpy_helper
 
 from pipeline.errors import ModelError
+from pipeline.network.model_file import subgraphs
 
 SMALL = 4096  # elements: shapes, pads and sizes are smaller; larger constants are weights, of which the shape is enough
 
@@ -37,7 +38,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
-    """One node of the graph. `index` is its place in the model's list of nodes."""
+    """One node of the graph. `index` is its place in the model's list of nodes; `captured` is what its bodies read."""
 
     index: int
     op: str
@@ -46,6 +47,7 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
+    captured: frozenset[str] = frozenset()
 
     @property
     def title(self) -> str:
@@ -129,7 +131,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _image(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     constants = {item.name for item in model.graph.initializer}
-    inputs = [item for item in model.graph.input if item.name not in constants]
+    inputs: list[onnx.ValueInfoProto] = [item for item in model.graph.input if item.name not in constants]
     if len(inputs) != 1:
         names = ", ".join(f"`{item.name}`" for item in inputs) or "none"
         raise ModelError(f"The network must have one input, the image; it has {len(inputs)}: {names}.")
@@ -142,7 +144,7 @@ def _image(model: onnx.ModelProto) -> onnx.ValueInfoProto:
 
 
 def _output(model: onnx.ModelProto, name: str | None) -> onnx.ValueInfoProto:
-    outputs = {item.name: item for item in model.graph.output}
+    outputs: dict[str, onnx.ValueInfoProto] = {item.name: item for item in model.graph.output}
     if not outputs:
         raise ModelError("The network has no output.")
     if name is None:
@@ -171,7 +173,19 @@ def _node(index: int, node: onnx.NodeProto) -> Node:
         value = helper.get_attribute_value(item)
         attributes[item.name] = _constant(value) if isinstance(value, onnx.TensorProto) else value
     outputs = tuple(node.output)
-    return Node(index, node.op_type, node.domain, node.name, tuple(node.input), outputs, attributes)
+    captured = frozenset(reads(node) - set(node.input))
+    return Node(index, node.op_type, node.domain, node.name, tuple(node.input), outputs, attributes, captured)
+
+
+def reads(node: onnx.NodeProto) -> set[str]:
+    """Every name that a node reads, those that its bodies (of If, Loop and Scan) read included."""
+    names = {name for name in node.input if name}
+    for attribute in node.attribute:
+        for body in subgraphs(attribute):
+            for inner in body.node:
+                names |= reads(inner)
+            names.update(value.name for value in body.output)
+    return names
 
 
 def _constant(tensor: onnx.TensorProto) -> Known:
@@ -192,4 +206,5 @@ def _path(nodes: list[Node], output: str) -> tuple[Node, ...]:
             continue
         path.append(node)
         wanted.update(name for name in node.inputs if name)
+        wanted |= node.captured
     return tuple(reversed(path))

@@ -10,7 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from pipeline.errors import ModelError
-from pipeline.network.graph import Graph, Layout, inlined, read_graph
+from pipeline.network.graph import Graph, Layout, inlined, read_graph, reads
 from pipeline.network.trace import MixesError, VanishesError
 from pipeline.network.walk import Walk
 
@@ -94,7 +94,7 @@ def _declare(model: onnx.ModelProto, graph: Graph, sides: tuple[int, int, int]) 
     chosen = onnx.ValueInfoProto()
     chosen.CopyFrom(next(item for item in model.graph.output if item.name == graph.output))
     chosen.type.tensor_type.ClearField("shape")
-    read = {name for node in model.graph.node for name in node.input} | {graph.output}
+    read = {name for node in model.graph.node for name in reads(node)} | {graph.output}
     constants = [item for item in model.graph.initializer if item.name in read]
     inputs = [item for item in model.graph.input if item.name in read or item.name == graph.image]
     for part in ("value_info", "output", "initializer", "input"):
