@@ -27,6 +27,7 @@ from pipeline.settings import Job
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.flows import Flow
     from prefect.runner import Runner
 
 HOME = ".schedule"  # in the job's output folder; no scene's name begins with a dot
@@ -40,7 +41,7 @@ _LEFT_BEHIND = ("RUNNING", "PENDING", "CANCELLING")
 class Timing:
     """What runs when: a deployment's name, five cron fields, and the zone whose clock counts.
 
-    Raises SettingsError where the zone or the fields are not known.
+    Raises SettingsError where the zone or the fields are not known, or Prefect cannot take the name.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Timing:
     timezone: str
 
     def __post_init__(self) -> None:
+        if "%" in self.name or "/" in self.name:
+            raise SettingsError(f"The job file's name, {self.name}, names the deployment: it may hold neither / nor %.")
         if self.timezone not in available_timezones():
             raise SettingsError(f"There is no time zone `{self.timezone}`; give one such as Europe/Vienna or UTC.")
         from prefect.client.schemas.schedules import CronSchedule  # noqa: PLC0415  # imports take two seconds
@@ -67,13 +70,15 @@ def serve(job: Job, timing: Timing, home: Path | None, port: int | None) -> int:
     Raises SettingsError where the named server does not answer, MaskmillError where no run comes to be scheduled or
     our server ends.
     """
+    from flows.segment import segment  # noqa: PLC0415  # what cannot be imported fails before a server is started
+
     with _server(home or job.out / HOME, port) as (url, process):
         from prefect.settings import PREFECT_API_URL, temporary_settings  # noqa: PLC0415
 
         os.environ["PREFECT_API_URL"] = url
         os.environ[SERVED] = "1"
         with temporary_settings({PREFECT_API_URL: url}):
-            runner, deployment = _deployed(job, timing, forget_unfinished=process is not None)
+            runner, deployment = _deployed(segment, job, timing, forget_unfinished=process is not None)
             _announce(url, timing, _proven(deployment))
             return 128 + asyncio.run(_until_stopped(runner, process))
 
@@ -93,7 +98,7 @@ def _server(home: Path, port: int | None) -> Iterator[tuple[str, subprocess.Pope
         yield url, process
 
 
-def _deployed(job: Job, timing: Timing, forget_unfinished: bool) -> tuple[Runner, UUID]:
+def _deployed(flow: Flow[..., Any], job: Job, timing: Timing, forget_unfinished: bool) -> tuple[Runner, UUID]:
     """A runner with the deployment, and the deployment's id."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy  # noqa: PLC0415
@@ -101,11 +106,9 @@ def _deployed(job: Job, timing: Timing, forget_unfinished: bool) -> tuple[Runner
     from prefect.schedules import Cron  # noqa: PLC0415
     from prefect.types.entrypoint import EntrypointType  # noqa: PLC0415
 
-    from flows.segment import segment  # noqa: PLC0415
-
     runner = Runner(name=timing.name, pause_on_shutdown=False)
     deployment: UUID = runner.add_flow(  # type: ignore[assignment]  # a coroutine in async code only
-        segment,
+        flow,
         name=timing.name,
         schedules=[Cron(timing.cron, timezone=timing.timezone)],
         parameters={"job": job.model_dump(mode="json")},

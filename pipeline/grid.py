@@ -174,10 +174,7 @@ class Grid:
 
         Windows whose core lies outside the scene are never computed.
         """
-        owned = self.owned(block)
-        reach = self.margin if self.stitch is Stitch.BLEND else 0
-        rows = self._cores_reaching(owned.top, owned.bottom, reach, self.cores[0])
-        cols = self._cores_reaching(owned.left, owned.right, reach, self.cores[1])
+        rows, cols = self._seen_by(block)
         for row in rows:
             for col in cols:
                 yield self.window_of(row, col)
@@ -193,8 +190,9 @@ class Grid:
 
     def hull(self, block: int) -> Rect:
         """What a block reads: the smallest rectangle around all its windows; it may reach beyond the scene."""
-        windows = list(self.windows(block))
-        return Rect(windows[0].top, windows[0].left, windows[-1].bottom, windows[-1].right)
+        rows, cols = self._seen_by(block)
+        first, last = self.window_of(rows[0], cols[0]), self.window_of(rows[-1], cols[-1])
+        return Rect(first.top, first.left, last.bottom, last.right)
 
     def hull_side(self) -> int:
         """The longest side that any hull can have, in pixels."""
@@ -204,13 +202,20 @@ class Grid:
 
     def computed(self) -> int:
         """Pixels that the network sees in all, windows shared by blocks counted as often as they are computed."""
-        return sum(self._windows_in(block) for block in range(len(self))) * self.window**2
+        down, across = self.blocks
+        # A block has rows × columns of windows, so the sum over all blocks is a product of two sums.
+        rows = sum(len(self._seen_by(row * across)[0]) for row in range(down))
+        cols = sum(len(self._seen_by(col)[1]) for col in range(across))
+        return rows * cols * self.window**2
 
-    def _windows_in(self, block: int) -> int:
+    def _seen_by(self, block: int) -> tuple[range, range]:
+        """(rows, columns) of the cores whose windows a block computes."""
         owned = self.owned(block)
         reach = self.margin if self.stitch is Stitch.BLEND else 0
-        down = len(self._cores_reaching(owned.top, owned.bottom, reach, self.cores[0]))
-        return down * len(self._cores_reaching(owned.left, owned.right, reach, self.cores[1]))
+        return (
+            self._cores_reaching(owned.top, owned.bottom, reach, self.cores[0]),
+            self._cores_reaching(owned.left, owned.right, reach, self.cores[1]),
+        )
 
     def _cores_reaching(self, start: int, stop: int, reach: int, count: int) -> range:
         """Which cores along one axis, grown by `reach`, meet [start, stop)."""

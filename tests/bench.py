@@ -1,0 +1,164 @@
+"""The figures of the README: `make bench`, or `python -m tests.bench PART…` for some. Prints a line for each, no verdict.
+
+rate     a scene of 100 megapixels through the whole command, beside bare session.run on as many windows, with as many
+         processes of one thread and the same batch
+memory   peaks of worker and coordinator at 30 and at 300 megapixels
+resume   a run of 1000 blocks, killed when most are done: from the command to the first block that is due
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import rasterio
+from affine import Affine
+from rasterio.windows import Window
+
+from models import earth_water, zoo
+from pipeline.store.ledger import read_ledger
+from pipeline.store.record import State
+
+WORKERS = os.cpu_count() or 1
+STRIPE = 2048
+BARE_RUNS = 12  # windows timed in each process
+
+
+def write_scene(path: Path, rows: int, cols: int) -> None:
+    """The Blue Marble, repeated and shifted until it fills the scene."""
+    earth = earth_water.blue_marble()
+    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    tiling = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "DEFLATE", "zlevel": 1}
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=rows, width=cols, dtype="uint8", **place, **tiling
+    ) as file:
+        for top in range(0, rows, STRIPE):
+            height = min(STRIPE, rows - top)
+            take = np.ix_(range(3), np.arange(top, top + height) % earth.shape[1], np.arange(cols) % earth.shape[2])
+            file.write(np.ascontiguousarray(earth[take]), window=Window(0, top, cols, height))
+
+
+def run(scene: Path, out: Path, *flags: str) -> tuple[float, dict]:
+    """(seconds of the whole command, the scene's report)."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "flows.cli", "run", str(scene), "--out", str(out), "--device", "cpu", *flags]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    seconds = time.perf_counter() - start
+    return seconds, json.loads((out / scene.stem / "report.json").read_text())
+
+
+def bare(model: str, window: int, ready: multiprocessing.synchronize.Barrier) -> float:
+    """Seconds per window of the bare network, one thread, batch 1."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    pixels = np.random.default_rng(0).random((1, 3, window, window), np.float32)
+    session.run(None, {name: pixels})
+    ready.wait()
+    taken = []
+    for _ in range(BARE_RUNS):
+        start = time.perf_counter()
+        session.run(None, {name: pixels})
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _bare_in_process(queue: multiprocessing.Queue, *args: object) -> None:
+    queue.put(bare(*args))
+
+
+def bare_rate(model: str, window: int) -> float:
+    """Windows per second of all processes together."""
+    context = multiprocessing.get_context("spawn")
+    queue, ready = context.Queue(), context.Barrier(WORKERS)
+    processes = [context.Process(target=_bare_in_process, args=(queue, model, window, ready)) for _ in range(WORKERS)]
+    for process in processes:
+        process.start()
+    rate = sum(1 / queue.get() for _ in processes)
+    for process in processes:
+        process.join()
+    return rate
+
+
+def rate(folder: Path, model: str) -> None:
+    scene = folder / "scene.tif"
+    write_scene(scene, 10_240, 9_766)
+    seconds, report = run(scene, folder / "rate", "--model", model, "--workers", str(WORKERS))
+    window, core = report["grid"]["window"], report["grid"]["core"]
+    windows = -(-10_240 // core) * -(-9_766 // core)
+    alone = windows / bare_rate(model, window)
+    blocks = sum(report["seconds_by_stage"].values()) / WORKERS
+    print(
+        f"rate: {Path(model).stem}: {report['pixels'] / 1e6 / seconds:.2f} megapixels/s, {seconds:.1f} s in all; bare {alone:.1f} s",
+        end="; ",
+    )
+    print(f"ratio {alone / seconds:.3f}, of the blocks alone {alone / blocks:.3f}; stages {report['seconds_by_stage']}")
+
+
+def memory(folder: Path, model: str) -> None:
+    for name, rows, cols in (("30", 5_000, 6_000), ("300", 15_000, 20_000)):
+        scene = folder / f"megapixels-{name}.tif"
+        write_scene(scene, rows, cols)
+        seconds, report = run(scene, folder / "memory", "--model", model, "--block", "2048")
+        used = report["memory"]
+        print(
+            f"memory: {name} megapixels in {seconds:.1f} s: worker {used['worker_peak'] / 2**20:.0f} MiB of "
+            f"{used['planned']['worker'] / 2**20:.0f} planned, coordinator {used['coordinator_peak'] / 2**20:.0f} of "
+            f"{used['planned']['coordinator'] / 2**20:.0f}"
+        )
+
+
+def resume(folder: Path, model: str) -> None:
+    scene = folder / "thousand.tif"
+    write_scene(scene, 25 * 128, 40 * 128)
+    command = [sys.executable, "-m", "flows.cli", "run", str(scene), "--model", model, "--out", str(folder / "resume")]
+    sides = ["--block", "128", "--window", str(128 + 2 * margin_of(model)), "--device", "cpu"]
+    ledger = folder / "resume" / "thousand" / "ledger"
+    first = subprocess.Popen([*command, *sides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (ledger / "journal.jsonl").exists() or len(read_ledger(ledger)[1].of(State.PENDING)) > 100:
+        time.sleep(0.2)
+    first.kill()
+    first.wait()
+    pending = len(read_ledger(ledger)[1].of(State.PENDING))
+    start = time.perf_counter()
+    second = subprocess.Popen([*command, *sides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while len(read_ledger(ledger)[1].of(State.PENDING)) >= pending:
+        time.sleep(0.02)
+    print(
+        f"resume: {pending} of 1000 blocks pending: {time.perf_counter() - start:.1f} s from the command to new blocks in the ledger",
+        end="; ",
+    )
+    second.wait()
+    print(f"{time.perf_counter() - start:.1f} s to the published result")
+
+
+def margin_of(model: str) -> int:
+    shown = subprocess.run(
+        [sys.executable, "-m", "flows.cli", "models", "show", model, "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return int(json.loads(shown.stdout.splitlines()[-1])["margin"])
+
+
+def main(parts: list[str]) -> None:
+    known = {"rate": rate, "memory": memory, "resume": resume}
+    with tempfile.TemporaryDirectory() as folder:
+        for part in parts or known:
+            name, _, model = part.partition("=")
+            known[name](Path(folder), model or str(zoo.path("earth-water")))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

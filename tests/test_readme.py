@@ -1,0 +1,60 @@
+"""The README is true: its commands run, its job files are jobs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+import yaml
+
+from pipeline.settings import Job, load_job
+from tests.oracle import noise, save_scene, small_unet
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (maskmill .*)$", README, re.MULTILINE)
+JOBS = re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("readme")
+    save_scene(folder / "scene.tif", noise(300, 400))
+    (folder / "archive").mkdir()
+    save_scene(folder / "archive" / "one.tif", noise(90, 80))
+    onnx.save(small_unet(classes=2), folder / "my-network.onnx")  # without a card: the job file has it
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_works(place, command):
+    words = shlex.split(command)
+    assert words[0] == "maskmill"
+    done = subprocess.run([sys.executable, "-m", "flows.cli", *words[1:]], cwd=place, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_commands_and_jobs_to_try():
+    assert len(COMMANDS) >= 8
+    assert len(JOBS) >= 2
+
+
+@pytest.mark.parametrize("number", range(len(JOBS)))
+def test_each_job_file_runs(place, number):
+    path = place / f"job-{number}.yaml"
+    path.write_text(JOBS[number], encoding="utf-8")
+    assert isinstance(load_job(path, {}), Job)
+    assert set(yaml.safe_load(JOBS[number])) <= set(Job.model_fields)
+    command = [sys.executable, "-m", "flows.cli", "run", "--job", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_it_links_to_is_there():
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", README):
+        assert (ROOT / target).exists(), target
