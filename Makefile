@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format constraints clean
+.PHONY: demo test test-slow lint format bench constraints clean
 
 demo: .venv/.demo
 	$(BIN)/python -m flows.demo
@@ -41,6 +41,9 @@ format: .venv/.dev
 constraints:
 	uv pip compile -q --universal --python-version 3.11 --extra gpu --extra demo --group dev --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
+
+bench: .venv/.dev
+	$(BIN)/python -m tests.bench
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,4 +1,4 @@
-"""The figures of the README: `make bench`, or `python -m tests.bench PART…` for some. Prints a line for each, no verdict.
+"""The figures of the README: `make bench`, or `python -m tests.bench PART…` for some. A line for each, no verdict.
 
 rate     a scene of 100 megapixels through the whole command, beside bare session.run on as many windows, with as many
          processes of one thread and the same batch
@@ -98,11 +98,9 @@ def rate(folder: Path, model: str) -> None:
     windows = -(-10_240 // core) * -(-9_766 // core)
     alone = windows / bare_rate(model, window)
     blocks = sum(report["seconds_by_stage"].values()) / WORKERS
-    print(
-        f"rate: {Path(model).stem}: {report['pixels'] / 1e6 / seconds:.2f} megapixels/s, {seconds:.1f} s in all; bare {alone:.1f} s",
-        end="; ",
-    )
-    print(f"ratio {alone / seconds:.3f}, of the blocks alone {alone / blocks:.3f}; stages {report['seconds_by_stage']}")
+    speed, stages = report["pixels"] / 1e6 / seconds, report["seconds_by_stage"]
+    print(f"rate: {Path(model).stem}: {speed:.2f} megapixels/s, {seconds:.1f} s in all; bare {alone:.1f} s", end="; ")
+    print(f"ratio {alone / seconds:.3f}, of the blocks alone {alone / blocks:.3f}; stages {stages}")
 
 
 def memory(folder: Path, model: str) -> None:
@@ -134,10 +132,8 @@ def resume(folder: Path, model: str) -> None:
     second = subprocess.Popen([*command, *sides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while len(read_ledger(ledger)[1].of(State.PENDING)) >= pending:
         time.sleep(0.02)
-    print(
-        f"resume: {pending} of 1000 blocks pending: {time.perf_counter() - start:.1f} s from the command to new blocks in the ledger",
-        end="; ",
-    )
+    seconds = time.perf_counter() - start
+    print(f"resume: {pending} of 1000 blocks pending: new blocks in the ledger after {seconds:.1f} s", end="; ")
     second.wait()
     print(f"{time.perf_counter() - start:.1f} s to the published result")
 

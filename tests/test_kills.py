@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.errors import MaskmillError
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
 from tests.oracle import noise, save_model, save_scene, small_unet, tree
@@ -40,7 +41,7 @@ def start(folder: Path, out: str) -> subprocess.Popen:
 def blocks_done(folder: Path, out: str) -> int:
     try:
         _, fold = read_ledger(folder / out / "scene" / "ledger")
-    except Exception:
+    except MaskmillError:
         return 0
     return len(fold) - len(fold.of(State.PENDING))
 
