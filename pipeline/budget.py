@@ -42,6 +42,10 @@ class Budget:
         """What all processes may hold together."""
         return self.worker * self.workers + self.coordinator
 
+    def fitting(self, free: int) -> int:
+        """How many workers fit into so many bytes, beside the coordinator."""
+        return max(0, (free - self.coordinator) // self.worker)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         return {**asdict(self), "memory": self.memory}
@@ -76,15 +80,20 @@ def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: int) -> int:
     return grid.height * grid.width * channels * 4 + staged + 16 * MIB
 
 
-def demand_memory(budget: Budget, allowed: int | None) -> None:
-    """Raise RoomError where the processes do not fit into `allowed` bytes, or into what is free."""
-    free = allowed or psutil.virtual_memory().available
+def allowed(asked: int | None) -> int:
+    """The bytes that a run may take: what the job says, or what is free."""
+    return asked or int(psutil.virtual_memory().available)
+
+
+def demand_memory(budget: Budget, asked: int | None) -> None:
+    """Raise RoomError where the processes do not fit into what they may take."""
+    free = allowed(asked)
     if budget.memory > free:
-        fits = max(0, (free - budget.coordinator) // budget.worker)
+        fits = budget.fitting(free)
         raise RoomError(
             f"The run would hold {_mib(budget.memory)}: {budget.workers} workers of {_mib(budget.worker)} and a "
             f"coordinator of {_mib(budget.coordinator)}; {_mib(free)} may be taken. "
-            + (f"Take --workers {fits}." if fits else "Take a smaller --block or --window.")
+            + (f"Take --workers {fits}." if fits else "Take a smaller --block or --window, or allow more by --memory.")
         )
 
 

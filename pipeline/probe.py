@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from pipeline.budget import peak_memory
 from pipeline.errors import BlockError, ModelError, RoomError
+from pipeline.grid import Stitch
 from pipeline.network.engine import Engine, check_against_cpu, largest_batch
 from pipeline.network.host import Recipe
 from pipeline.network.providers import CUDA
@@ -92,6 +93,35 @@ def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None,
         peak=peak_memory(),
         seconds=seconds,
     )
+
+
+def relaxed_difference(network: Network, window: int) -> float | None:
+    """How much a network of fixed size changes when it is given another: the largest |Δp| on noise, on the CPU.
+
+    The larger of the two windows is compared with one of the smaller, placed inside it at a multiple of the stride, a
+    reach from the smaller's rim. None where nothing is left to compare. To be called in a process of its own.
+    """
+    side, reach, stride = network.side or window, network.field.reach, network.field.stride
+    small, large = sorted((side, window))
+    if small <= 2 * reach:
+        return None
+    offset = (large - small) // 2 // stride * stride
+    pixels = np.random.default_rng(0).random((len(network.card.bands), large, large), np.float32)
+    part = pixels[:, offset : offset + small, offset : offset + small]
+    whole, alone = _said_of(network, pixels), _said_of(network, np.ascontiguousarray(part))
+    inside = slice(reach, small - reach)
+    placed = slice(offset + reach, offset + small - reach)
+    return float(np.abs(whole[:, placed, placed] - alone[:, inside, inside]).max())
+
+
+def _said_of(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities (class, row, col) of one window of pixels (band, row, col) that are scaled already."""
+    bands, side, _ = pixels.shape
+    recipe = Recipe(side, 0, 1, "float32", Stitch.BLEND)
+    as_is = np.zeros(bands, np.float32), np.ones(bands, np.float32)
+    said = build_engine(network, recipe, "cpu").run(pixels[None], np.ones((1, side, side), np.bool_), *as_is)
+    probabilities: NDArray[np.float32] = said["probabilities"][0]
+    return probabilities
 
 
 def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> float:

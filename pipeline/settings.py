@@ -45,6 +45,7 @@ def _margin(value: object) -> object:
 
 
 Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
+_MARGIN_WORDS = "auto, exact, blend, or a number of pixels from 0"
 
 
 class Job(BaseModel):
@@ -131,4 +132,6 @@ def _sentence(error: ValidationError, path: Path | None) -> str:
         return f"{source}there is no setting `{where}`; did you mean `{near}`?"
     if first["type"] == "missing":
         return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
+    if first["loc"][0] == "margin":
+        return f"{source}`margin` cannot be {first['input']!r}: say {_MARGIN_WORDS}."
     return f"{source}`{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from pipeline.budget import (
     MIB,
     SLACK,
     Budget,
+    allowed,
     block_bytes,
     disk_bytes,
     publish_bytes,
@@ -108,8 +109,8 @@ def _fixed_side(model: onnx.ModelProto, card: Card) -> int | None:
     return rows if rows > 0 and rows == cols else None
 
 
-def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choices | None, workers: int) -> Settled:
-    """Decide everything about one scene; what the folder has frozen is obeyed.
+def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choices | None, cores: int) -> Settled:
+    """Decide everything about one scene; what the folder has frozen is obeyed. `cores` are those of this machine.
 
     Raises an InputError where something does not fit: bands, window, block, margin, device.
     """
@@ -120,6 +121,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     grid = laid
     if frozen and (not job.window or margin.kind.value.startswith("exact")):
         grid = Grid(scene.height, scene.width, laid.stride, frozen.core, margin.pixels, frozen.block, margin.stitch)
+    if network.field.bounded:
+        tuner.demand_relaxable(network, grid.window)
     probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
     choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
     products = products_of(job, network.card)
@@ -139,7 +142,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:
         notes.append(f"The block is {grid.block} px, as this folder's plan has it, not {job.block}.")
-    return Settled(plan, budget_of(plan, probe, min(workers, len(grid))), probe, tuple(notes))
+    return Settled(plan, budget_of(job, plan, probe, cores), probe, tuple(notes))
 
 
 def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:
@@ -183,14 +186,19 @@ def _resolution_note(card: Card, scene: Scene) -> str | None:
     )
 
 
-def budget_of(plan: Plan, probe: Probe, workers: int) -> Budget:
-    """Add up what the run will hold, from what the probe held and what the plan's blocks need."""
+def budget_of(job: Job, plan: Plan, probe: Probe, cores: int) -> Budget:
+    """Add up what the run will hold, from what the probe held and what the plan's blocks need.
+
+    Where the job names no number of workers there is one for the GPU, or as many as there are cores and as fit.
+    """
     window = plan.recipe.window**2 * plan.recipe.batch
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
     ledger = len(plan.grid) * BYTES_PER_BLOCK
-    return Budget(
+    one = Budget(
         worker=probe.peak + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
         coordinator=probe.rest + publish_bytes(plan.grid, plan.products) + ledger + 2 * SLACK + 64 * MIB,
-        workers=workers,
+        workers=1,
         disk=disk_bytes(plan.grid, plan.products, staged=0),
     )
+    at_most = 1 if probe.device == "cuda" else min(cores, len(plan.grid), max(1, one.fitting(allowed(job.memory))))
+    return replace(one, workers=min(job.workers or at_most, len(plan.grid)))

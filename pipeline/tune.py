@@ -9,14 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.network.host import Recipe
 from pipeline.plan import Kind, Margin, Network, rounded_up
-from pipeline.probe import Probe, in_child, try_recipe
+from pipeline.probe import Probe, in_child, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.work import build_engine
 
+ROUNDING = 1e-4  # the largest |Δp| between a fixed window and a larger one that holds it
 TOLERANCE = 1e-3  # the largest |Δp| that a measured margin may have
 CROPS = 6  # windows compared with their exact ones
 TRIAL_CORE = 256  # px: small cores put more of the compared pixels near the rim
@@ -58,6 +60,7 @@ class Tuner:
         self._preload = tuple(preload)  # modules that a worker holds beside the pipeline
         self._probes: dict[tuple[object, ...], Probe] = {}
         self._margins: dict[str, Margin] = {}
+        self._relaxable: set[tuple[str, int]] = set()
 
     def probe(self, network: Network, recipe: Recipe, device: str, batch: int | None) -> Probe:
         """Try a recipe; `batch` None lets the device decide it."""
@@ -65,6 +68,19 @@ class Tuner:
         if key not in self._probes:
             self._probes[key] = in_child(try_recipe, network, recipe, device, batch, self._preload)
         return self._probes[key]
+
+    def demand_relaxable(self, network: Network, window: int) -> None:
+        """Raise ModelError where a network exported for one size says something else at the window's size."""
+        key = network.digest, window
+        if network.side in {None, window} or key in self._relaxable:
+            return
+        difference = in_child(relaxed_difference, network, window)
+        if difference is not None and difference > ROUNDING:
+            raise ModelError(
+                f"This network was exported for windows of {network.side} px, and at {window} px it says something else: "
+                f"|Δp| is {difference:.3g} where {ROUNDING} is rounding. Take a --window of {network.side}."
+            )
+        self._relaxable.add(key)
 
     def margin(self, trial: Trial, chosen: int | None) -> Margin:
         """Measure the disagreement of a chosen margin, or find the smallest that keeps the tolerance."""
