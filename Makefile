@@ -10,7 +10,7 @@ demo: .venv/.demo
 test: .venv/.dev
 	$(BIN)/pytest -q -m "not slow"
 
-test-slow: .venv/.dev
+test-slow: .venv/.dev .venv/.train
 	$(BIN)/pytest -q -m slow
 
 lint: .venv/.dev
@@ -35,6 +35,10 @@ format: .venv/.dev
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[demo]" --group dev
+	touch $@
+
+.venv/.train: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train]"
 	touch $@
 
 # The pins, for every supported Python at once; no registry's name stands in them.

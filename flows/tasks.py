@@ -252,7 +252,7 @@ def _status(folder: Path) -> SceneStatus:
         failed=tally[State.FAILED],
         nodata=tally[State.NODATA],
         percent=100.0 * settled / len(fold),
-        published=(folder / "report.json").is_file() and not (folder / ".stage").exists(),
+        published=(folder / "report.json").is_file() and not Folder(folder.parent, folder.name).building.exists(),
     )
 
 

@@ -80,7 +80,7 @@ class Crops:
         truth = np.full((self.side, self.side), IGNORED, np.int64)
         inner = slice(self.rim, self.side - self.rim)
         truth[inner, inner] = self.truth[cut][inner, inner]
-        return turned(random.integers(8), pixels, truth)
+        return turned(int(random.integers(8)), pixels, truth)
 
     def _corner(self, random: np.random.Generator, places: NDArray[np.intp] | None) -> tuple[int, int]:
         """(row, col) of a crop's upper left pixel; around one of `places` it lies anywhere within the rim."""

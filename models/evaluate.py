@@ -75,5 +75,7 @@ def kappa(matrix: Matrix) -> float:
 
 def _ratio(part: object, whole: object) -> NDArray[np.float64]:
     """Divide in float64; nan where the whole is 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole != 0)
+    above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64)
+    ratio = np.full(above.shape, np.nan)
+    np.divide(above, below, out=ratio, where=below != 0)
+    return ratio

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -34,11 +32,9 @@ def exported(network: UNet, bands: int) -> ModelProto:
     """
     network = network.eval()
     example = torch.zeros(2, bands, 8 * network.stride, 8 * network.stride)
-    buffer = io.BytesIO()
-    torch.onnx.export(
+    program = torch.onnx.export(
         network,
         (example,),
-        buffer,
         dynamo=True,
         external_data=False,
         opset_version=OPSET,
@@ -47,7 +43,9 @@ def exported(network: UNet, bands: int) -> ModelProto:
         dynamic_shapes=({0: "n", 2: "rows", 3: "cols"},),
         verbose=False,
     )
-    model = onnx.load_from_string(buffer.getvalue())
+    if program is None:  # the older exporter alone gives nothing back
+        raise ModelError("torch exported no graph; install the torch that the extra `train` names.")
+    model: ModelProto = program.model_proto
     _forget_where_it_was_made(model)
     onnx.checker.check_model(model, full_check=True)
     check_same(network, model, bands)

@@ -63,7 +63,7 @@ def train(crops: Crops, classes: int, steps: int, seed: int, heard: Callable[[in
     torch.set_num_threads(1)  # sums split among threads depend on how many there are
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    network = UNet(len(crops.image), classes, WIDTHS).to(memory_format=torch.channels_last)
+    network = UNet(len(crops.image), classes, WIDTHS)
     averaged = copy.deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     places = crops.rare_places()
@@ -75,7 +75,8 @@ def train(crops: Crops, classes: int, steps: int, seed: int, heard: Callable[[in
         _follow(averaged, network, min(1 - 1 / AVERAGED_OVER, step / (step + 10)))
         if heard is not None:
             heard(step, found)
-    return averaged.to(memory_format=torch.contiguous_format).eval()
+    averaged.eval()
+    return averaged
 
 
 def loss(logits: Tensor, truth: Tensor) -> Tensor:
@@ -97,13 +98,13 @@ def loss(logits: Tensor, truth: Tensor) -> Tensor:
 def _step(network: UNet, optimiser: torch.optim.Optimizer, pixels: Tensor, truth: Tensor) -> float:
     """Learn from one batch; gives the loss before it."""
     network.train()
-    pixels = pixels.to(memory_format=torch.channels_last)
+    pixels = pixels.to(memory_format=torch.channels_last)  # a third quicker on a CPU
     # bfloat16 takes 60 % of the time on processors that multiply it, and loses a third of a grey level.
     with torch.autocast("cpu", torch.bfloat16):
         logits = network(pixels)
     found = loss(logits.float(), truth)
     optimiser.zero_grad()
-    found.backward()
+    torch.autograd.backward(found)
     optimiser.step()
     return float(found.detach())
 
@@ -157,8 +158,7 @@ def main() -> int:
     try:
         make_earth_water(said.out, said.steps, said.seed)
     except MaskmillError as error:
-        logger.error("%s", error.message)  # noqa: TRY400
-        # ^ the sentence says it all; a traceback would hide it
+        logger.error("%s", error.message)
         return 2
     return 0
 

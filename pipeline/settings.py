@@ -45,7 +45,10 @@ def _margin(value: object) -> object:
 
 
 Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
-_MARGIN_WORDS = "auto, exact, blend, or a number of pixels from 0"
+_WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
+    "margin": "auto, exact, blend, or a number of pixels from 0",
+    "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
+}
 
 
 class Job(BaseModel):
@@ -125,13 +128,14 @@ def _anchored(key: str, value: object, folder: Path) -> object:
 def _sentence(error: ValidationError, path: Path | None) -> str:
     """Say the first thing that pydantic found, in words."""
     first = error.errors(include_url=False)[0]
+    key = first["loc"][0]
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
     source = f"In the job file {path}: " if path else ""
+    if key in _WORDS and first["type"] != "missing":
+        return f"{source}`{key}` cannot be {first['input']!r}: say {_WORDS[str(key)]}."
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), list(Job.model_fields), n=1, cutoff=0.0)[0]
         return f"{source}there is no setting `{where}`; did you mean `{near}`?"
     if first["type"] == "missing":
         return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
-    if first["loc"][0] == "margin":
-        return f"{source}`margin` cannot be {first['input']!r}: say {_MARGIN_WORDS}."
     return f"{source}`{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."

@@ -1,0 +1,199 @@
+"""Job files: what they may say, what is said of those that are wrong, and that nothing is lost on the way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import SettingsError
+from pipeline.settings import Device, Job, SceneEntry, load_job
+
+LEAST = {"scenes": ["a.tif"], "model": "m", "out": "out"}
+
+
+def written(folder: Path, said: object) -> Path:
+    path = folder / "job.yaml"
+    path.write_text(said if isinstance(said, str) else yaml.safe_dump(said))
+    return path
+
+
+def complaint(path: Path | None, **flags: object) -> str:
+    """What is said of a wrong job: one sentence."""
+    with pytest.raises(SettingsError) as caught:
+        load_job(path, flags)
+    assert "\n" not in caught.value.message
+    assert caught.value.message.endswith(".") or caught.value.message.endswith("?")
+    assert caught.value.__cause__ is None
+    return caught.value.message
+
+
+def test_a_job_file_says_all_that_flags_say(tmp_path):
+    said = {
+        **LEAST,
+        "card": {"threshold": 0.25},
+        "bands": [4, 3, 2],
+        "device": "cpu",
+        "margin": 16,
+        "overlap": 0.5,
+        "window": 256,
+        "block": 512,
+        "batch": 2,
+        "workers": 3,
+        "products": ["confidence", "probabilities"],
+        "memory": 10**9,
+        "attempts": 1,
+        "overwrite": True,
+    }
+    assert set(said) == set(Job.model_fields)
+    job = load_job(written(tmp_path, said), {})
+    assert job == Job(**said | {"scenes": (str(tmp_path / "a.tif"),), "out": tmp_path / "out"})
+    assert (job.device, job.margin, job.products) == (Device.CPU, 16, {"confidence", "probabilities"})
+
+
+def test_flags_lie_over_the_file_and_a_flag_that_was_not_given_does_not(tmp_path):
+    path = written(tmp_path, {**LEAST, "window": 64, "batch": 2, "margin": "blend"})
+    job = load_job(path, {"window": 128, "batch": None, "margin": "24", "scenes": ["b.tif"], "out": Path("there")})
+    assert (job.window, job.batch, job.margin) == (128, 2, 24)
+    assert (job.scenes, job.out) == (("b.tif",), Path("there"))  # a flag's path is relative to where the user is
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("a.tif", "{here}/a.tif"),
+        ("../a.tif", "{here}/../a.tif"),
+        ("tiles/*.tif", "{here}/tiles/*.tif"),
+        ("/data/a.tif", "/data/a.tif"),
+        ("s3://bucket/a.tif", "s3://bucket/a.tif"),
+    ],
+)
+def test_a_scenes_path_is_relative_to_the_job_file(tmp_path, said, meant):
+    job = load_job(written(tmp_path, {**LEAST, "scenes": [said, {"name": "x", "uri": said}]}), {})
+    meant = meant.format(here=tmp_path)
+    assert job.scenes == (meant, SceneEntry(name="x", uri=meant))
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("earth-water", "earth-water"),  # a name of the zoo
+        ("net.onnx", "{here}/net.onnx"),
+        ("./folder", "{here}/folder"),
+        ("/models/net.onnx", "/models/net.onnx"),
+    ],
+)
+def test_a_model_is_a_zoo_name_or_a_path_relative_to_the_job_file(tmp_path, said, meant):
+    assert load_job(written(tmp_path, {**LEAST, "model": said}), {}).model == meant.format(here=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [("windwo", "window"), ("marign", "margin"), ("worker", "workers"), ("Product", "products"), ("scene", "scenes")],
+)
+def test_an_unknown_key_is_named_with_the_nearest_right_one(tmp_path, key, near):
+    path = written(tmp_path, {**LEAST, key: 1})
+    assert complaint(path) == f"In the job file {path}: there is no setting `{key}`; did you mean `{near}`?"
+
+
+@given(key=st.text(max_size=12).filter(lambda key: key not in Job.model_fields))
+def test_any_unknown_key_gets_a_sentence(tmp_path_factory, key):
+    assert "did you mean" in complaint(None, **LEAST, **{key: 1})
+
+
+@pytest.mark.parametrize("key", ["scenes", "model", "out"])
+def test_what_is_missing_is_named(tmp_path, key):
+    path = written(tmp_path, {name: value for name, value in LEAST.items() if name != key})
+    assert f"the setting `{key}` is missing: " in complaint(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"scenes": "a.tif"}, "`scenes` cannot be 'a.tif': say a list of paths"),
+        ({"scenes": []}, "`scenes` cannot be []: say a list of paths"),
+        ({"scenes": [3]}, "`scenes` cannot be 3: say a list of paths"),
+        ({"scenes": [{"name": "a"}]}, "or of {name: north, uri: a/image.tif}"),
+        ({"scenes": [{"name": "a", "uri": "b", "band": 1}]}, "or of {name: north, uri: a/image.tif}"),
+        ({"margin": "wide"}, "`margin` cannot be 'wide': say auto, exact, blend, or a number of pixels"),
+        ({"margin": -1}, "`margin` cannot be -1"),
+        ({"margin": 1.5}, "`margin` cannot be 1.5"),
+        ({"device": "gpu"}, "`device` cannot be 'gpu': input should be 'auto', 'cpu' or 'cuda'"),
+        ({"bands": [3, 0]}, "`bands.1` cannot be 0"),
+        ({"products": ["beauty"]}, "'confidence', 'probabilities' or 'disagreement'"),
+        ({"overlap": 0.9}, "`overlap` cannot be 0.9: input should be less than 0.9"),
+        ({"overlap": float("nan")}, "`overlap` cannot be nan"),
+        ({"window": 0}, "`window` cannot be 0"),
+        ({"window": "big"}, "`window` cannot be 'big'"),
+        ({"attempts": 11}, "`attempts` cannot be 11"),
+        ({"card": [1]}, "`card` cannot be [1]"),
+        ({"out": 3}, "`out` cannot be 3"),
+        ({"overwrite": "perhaps"}, "`overwrite` cannot be 'perhaps'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_sentence(tmp_path, wrong, said):
+    assert said in complaint(written(tmp_path, LEAST | wrong))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "must hold keys and values"),
+        ("- a.tif", "must hold keys and values"),
+        ("scenes: [", "is not YAML"),
+        ("\0", "is not YAML"),
+        ("? [1, 2]\n: 3", "is not YAML"),
+        ("!!python/object:os.system {}", "is not YAML"),  # nothing in a job file is run
+        ("1: 2", "there is no setting `1`"),
+    ],
+)
+def test_what_is_no_job_file_is_told_in_one_sentence(tmp_path, text, said):
+    assert said in complaint(written(tmp_path, text), **LEAST)
+
+
+def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path):
+    assert "cannot be read: No such file" in complaint(tmp_path / "none.yaml")
+    assert "cannot be read: Is a directory" in complaint(tmp_path)
+    path = tmp_path / "job.yaml"
+    path.write_bytes(b"\xff\xfe\xfa")
+    assert "is not YAML" in complaint(path)
+
+
+NUMBERS = st.none() | st.integers(1, 10**6)
+JOBS = st.builds(
+    Job,
+    scenes=st.lists(st.text() | st.builds(SceneEntry, name=st.text(), uri=st.text()), min_size=1, max_size=4),
+    model=st.text(),
+    out=st.sampled_from([Path("out"), Path("/a/b c/ü")]),
+    card=st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.booleans()), max_size=3),
+    bands=st.none() | st.lists(st.integers(1, 20), max_size=4),
+    device=st.sampled_from(Device),
+    margin=st.sampled_from(["auto", "exact", "blend"]) | st.integers(0, 10**4),
+    overlap=st.none() | st.floats(0, 0.9, exclude_min=True, exclude_max=True),
+    window=NUMBERS,
+    block=NUMBERS,
+    batch=NUMBERS,
+    workers=NUMBERS,
+    products=st.frozensets(st.sampled_from(["confidence", "probabilities", "disagreement"])),
+    memory=NUMBERS,
+    attempts=st.integers(1, 10),
+    overwrite=st.booleans(),
+)
+
+
+@given(JOBS)
+def test_a_job_survives_json(job):
+    again = Job.model_validate(json.loads(json.dumps(job.model_dump(mode="json"))))
+    assert again == job
+    assert again.deciding() == job.deciding()
+
+
+@given(JOBS, JOBS)
+def test_margin_overlap_and_products_alone_decide_pixels(one, other):
+    same = (one.margin, one.overlap, one.products) == (other.margin, other.overlap, other.products)
+    assert (one.deciding() == other.deciding()) == same
+    assert json.loads(json.dumps(one.deciding())) == one.deciding()
