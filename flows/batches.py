@@ -6,6 +6,7 @@ A Prefect task costs milliseconds and database rows: a large scene is one task, 
 from __future__ import annotations
 
 import glob
+import os
 from pathlib import Path
 
 from pipeline.errors import SceneError, SettingsError
@@ -27,7 +28,7 @@ def expanded(job: Job) -> tuple[SceneEntry, ...]:
             other = entries.get(entry.name)
             if other is None:
                 entries[entry.name] = entry
-            elif other.uri != entry.uri:
+            elif os.path.realpath(other.uri) != os.path.realpath(entry.uri):
                 raise SettingsError(
                     f"Two scenes would be called {entry.name}: {other.uri} and {entry.uri}; give them names in a job "
                     "file, such as `scenes: [{name: north, uri: a/image.tif}, {name: south, uri: b/image.tif}]`."
@@ -39,7 +40,7 @@ def _entries(said: str | SceneEntry) -> list[SceneEntry]:
     if isinstance(said, SceneEntry):
         return [said]
     uris = [said]
-    if glob.has_magic(said) and not Path(said).exists():
+    if glob.has_magic(said) and not os.path.exists(said):  # noqa: PTH110  # Path.exists raises for a long name
         uris = sorted(glob.glob(said, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
         if not uris:
             raise SceneError(f"No file matches {said}; put the pattern in quotes if the shell should leave it alone.")
@@ -67,6 +68,5 @@ def batched(job: Job) -> list[Job]:
 
 
 def _large(uri: str) -> bool:
-    path = Path(uri)
-    # ^ What is no local file cannot be weighed here, and is taken for large.
-    return not path.is_file() or path.stat().st_size >= LARGE_BYTES
+    # What is no local file cannot be weighed here, and is taken for large.
+    return not os.path.isfile(uri) or Path(uri).stat().st_size >= LARGE_BYTES  # noqa: PTH113  # as above

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flows.ending import COMPLETE, UNEXPECTED, exit_code
+from flows.ending import COMPLETE, HOLES, NOT_STARTED, UNEXPECTED, exit_code
 from flows.options import (
     Bands,
     Batch,
@@ -81,7 +81,7 @@ def run(
     from flows import screen
 
     asked = job_of(context.params, job)
-    _log_to_stderr()
+    screen.hear_warnings()
     with screen.watched() as moved:
         if prefect or os.environ.get("PREFECT_API_URL"):
             from flows.environment import prepare_prefect
@@ -122,17 +122,21 @@ def plan(
 ) -> int:
     """Say what `run` would do and need. Writes nothing."""
     from flows import screen
+    from flows.planned import in_words
     from flows.tasks import plan_job
 
     asked = job_of(context.params, job)
-    _log_to_stderr()
-    plans = [one.as_dict() for one in plan_job(asked)]
+    screen.hear_warnings()
+    plans = plan_job(asked)
+    refusals = [f"{one['scene']} would be refused: {one['refused']}" for one in plans if one["refused"]]
+    code = COMPLETE if not refusals else NOT_STARTED if len(refusals) == len(plans) else HOLES
+    for one in [] if as_json else [one for one in plans if "blocks" in one]:
+        screen.show_facts(f"Plan for {one['scene']}", in_words(one))
+    for refusal in refusals:
+        screen.complain(refusal)
     if as_json:
-        screen.emit({"plans": plans, "exit_code": COMPLETE})
-    else:
-        for one in plans:
-            screen.show_facts(f"Plan for {one.get('scene', 'the scene')}", one)
-    return COMPLETE
+        screen.emit({"plans": plans, "exit_code": code})
+    return code
 
 
 @app.command()
@@ -176,10 +180,11 @@ def schedule(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="The server's port; default: a free one.")] = None,
 ) -> int:
     """Run a job by the clock, never two at once, until stopped. Starts a Prefect server if none is named."""
+    from flows import screen
     from pipeline.settings import load_job
 
     asked = load_job(job.resolve(), {})
-    _log_to_stderr()
+    screen.hear_warnings()
     from flows.environment import prepare_prefect
 
     prepare_prefect()
@@ -258,12 +263,6 @@ def _finish_run(report: dict[str, Any], as_json: bool) -> int:
     else:
         screen.show_rows("Scenes", report["scenes"])
     return int(report["exit_code"])
-
-
-def _log_to_stderr() -> None:
-    import logging
-
-    logging.basicConfig(level=logging.WARNING, format="maskmill: %(levelname)s: %(message)s", stream=sys.stderr)
 
 
 def main() -> NoReturn:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import dask
 from distributed import Client, LocalCluster
 from distributed.security import Security
+
+from pipeline.child import interrupts_held
 
 # What Dask's own threads may not do to a worker: swap records to disk, or kill it for memory that was planned.
 SETTINGS = {
@@ -17,11 +19,13 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
-    "distributed.admin.log-format": "maskmill: %(name)s: %(message)s",
-    "logging": {"distributed": "error"},
 }
-# One thread a worker: sums in one order, and no library that takes all cores for itself.
-ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
+ENVIRONMENT = {
+    # One thread a worker: sums in one order, and no library that takes all cores for itself.
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    "DASK_LOGGING__DISTRIBUTED": "critical",
+}
 MODULES = ("distributed.worker",)  # what a worker holds in memory beside the pipeline
 
 
@@ -36,23 +40,28 @@ def cores() -> int:
 @contextmanager
 def local_cluster(workers: int) -> Iterator[Client]:
     """Start workers, give a client, and end them all on leaving, whatever happened."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(QUIET)
     with (
         dask.config.set(SETTINGS),
-        dask.config.set({"distributed.nanny.environ": ENVIRONMENT}),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            host="127.0.0.1",
-            dashboard_address=None,
-            memory_limit=None,
-            # A scheduler runs whatever it is sent: only this process has the key.
-            security=Security.temporary(),
-            silence_logs=logging.ERROR,
-        ) as cluster,
-        Client(cluster) as client,
+        dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
+        ExitStack() as stack,
     ):
+        with interrupts_held():
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address=None,
+                    memory_limit=None,
+                    # A scheduler runs whatever it is sent: only this process has the key.
+                    security=Security.temporary(),
+                    silence_logs=QUIET,
+                )
+            )
+            client = stack.enter_context(Client(cluster))
         yield client
 
 

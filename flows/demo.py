@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from models.evaluate import confusion, iou
 from rasterio.transform import from_bounds
 from rasterio.windows import Window
 
 from flows.screen import complain
 from models import earth_water
+from models.evaluate import confusion, iou
 from pipeline.errors import MaskmillError
 
 FOLDER = Path("demo")

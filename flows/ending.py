@@ -23,9 +23,12 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
 
     def stop(number: int, _frame: FrameType | None) -> None:
         signals.append(number)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # ending takes a few seconds, which a second Ctrl-C must not disturb
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, stop)
     try:
         code = app(arguments, prog_name="maskmill", standalone_mode=False)
     except Exception as error:  # noqa: BLE001  # the one place where everything that is left over is told

@@ -17,11 +17,10 @@ FLAGS = (
     *("scenes", "model", "out", "bands", "device", "margin", "overlap", "window", "block", "batch", "workers"),
     *("products", "memory", "overwrite"),
 )
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 Scenes = Annotated[list[str] | None, typer.Argument(metavar="SCENE", help="Images, or globs in quotes.")]
 Model = Annotated[str | None, typer.Option(metavar="MODEL", help="A zoo name, a folder or an .onnx file.")]
-Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Where a folder for each scene is made.")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="Where a folder for each scene is made.")]
 JobFile = Annotated[Path | None, typer.Option("--job", metavar="JOB.yaml", help="A job file; flags replace its keys.")]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.")]
 Margin = Annotated[
@@ -52,8 +51,6 @@ def job_of(given: Mapping[str, Any], path: Path | None) -> Job:
         flags["bands"] = _numbers("--bands", flags["bands"])
     if "products" in flags:
         flags["products"] = [name.strip() for name in flags["products"].split(",")]
-    if "memory" in flags:
-        flags["memory"] = _bytes("--memory", flags["memory"])
     return load_job(path.resolve() if path else None, flags)
 
 
@@ -63,12 +60,3 @@ def _numbers(flag: str, text: str) -> list[int]:
     if not re.fullmatch(r"\d+(\s*,\s*\d+)*", text.strip()):
         raise SettingsError(f"`{flag}` cannot be '{text}': give band numbers from 1, such as 4,3,2.")
     return [int(number) for number in text.split(",")]
-
-
-def _bytes(flag: str, text: str) -> int:
-    from pipeline.errors import SettingsError
-
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
-    if not match:
-        raise SettingsError(f"`{flag}` cannot be '{text}': give a size such as 800M or 8G.")
-    return int(float(match[1]) * _UNITS[match[2]])

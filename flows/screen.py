@@ -7,6 +7,7 @@ show whatever a report's `as_dict` holds, with units told from the keys: `bytes`
 from __future__ import annotations
 
 import json
+import logging
 import re
 import sys
 import time
@@ -66,6 +67,18 @@ def emit(result: Mapping[str, Any]) -> None:
     say(json.dumps(result, ensure_ascii=False, default=str))
 
 
+class _Complaints(logging.Handler):
+    """A warning of ours is one of the sentences: masked, and above the bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        complain(record.getMessage())
+
+
+def hear_warnings() -> None:
+    """Have what is logged as a warning, or worse, said on stderr."""
+    logging.basicConfig(level=logging.WARNING, handlers=[_Complaints()])
+
+
 @contextmanager
 def watched() -> Iterator[Callable[[Moved], None]]:
     """Show progress on stderr while the block runs: a bar on a terminal, plain lines elsewhere."""
@@ -82,27 +95,33 @@ class Lines:
     def __init__(self, say: Callable[[str], None] = complain, clock: Callable[[], float] = time.monotonic) -> None:
         self._say, self._clock = say, clock
         self._doing: tuple[str, str] | None = None
+        self._complete: str | None = None  # the scene whose last pixel was told
         self._began = self._last = 0.0
         self._at_start = 0
 
     def __call__(self, moved: Moved) -> None:
         """Take note of how far it is; speak if it is time."""
         now = self._clock()
+        complete = moved.stage == "blocks" and moved.done == moved.total
+        if complete and moved.scene == self._complete:
+            return
         if (moved.scene, moved.stage) != self._doing:
             self._doing = moved.scene, moved.stage
             self._began, self._last, self._at_start = now, now, moved.done
         elif moved.done < moved.total and now - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = now
+        self._complete = moved.scene if complete else self._complete
         self._say(self._line(moved, now - self._began))
 
     def _line(self, moved: Moved, seconds: float) -> str:
         share = 100 * moved.done / moved.total if moved.total else 100.0
-        line = f"{_name(moved)}: {moved.done / 1e6:.1f} of {moved.total / 1e6:.1f} megapixels ({share:.0f} %)"
+        line = f"{_name(moved)}: {_of_megapixels(moved)} ({share:.0f} %)"
         rate = (moved.done - self._at_start) / seconds if seconds > 0 else 0.0
         if rate > 0:
-            line += f", {rate / 1e6:.2f} megapixels/s, {duration((moved.total - moved.done) / rate)} left"
-        return line + (f", {moved.failed} blocks failed" if moved.failed else "")
+            left = (moved.total - moved.done) / rate
+            line += f", {rate / 1e6:.2f} megapixels/s, " + (f"{duration(left)} left" if left else duration(seconds))
+        return line + _failed(moved)
 
 
 @contextmanager
@@ -116,8 +135,8 @@ def _bar() -> Iterator[Callable[[Moved], None]]:
         TextColumn("{task.fields[said]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}  # the one that is shown
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        tasks: dict[str, Any] = {"": progress.add_task("planning", total=None, said="")}  # the one that is shown
 
         def moved(step: Moved) -> None:
             name = _name(step)
@@ -128,8 +147,7 @@ def _bar() -> Iterator[Callable[[Moved], None]]:
                 tasks[name] = progress.add_task(name, total=step.total, completed=step.done, said="")
             task = tasks[name]
             speed = progress.tasks[progress.task_ids.index(task)].speed or 0.0
-            said = f"{step.done / 1e6:.1f}/{step.total / 1e6:.1f} megapixels  {speed / 1e6:.2f}/s"
-            said += f"  {step.failed} failed" if step.failed else ""
+            said = f"{_of_megapixels(step)}, {speed / 1e6:.2f}/s{_failed(step)}"
             progress.update(task, completed=step.done, total=step.total, said=said)
 
         yield moved
@@ -138,6 +156,20 @@ def _bar() -> Iterator[Callable[[Moved], None]]:
 def _name(moved: Moved) -> str:
     """The scene, and the stage where it is not the main one."""
     return moved.scene if moved.stage == "blocks" else f"{moved.scene}, {moved.stage}"
+
+
+def _of_megapixels(moved: Moved) -> str:
+    places = 1 if moved.total >= 1e6 else 3
+    return f"{moved.done / 1e6:.{places}f} of {moved.total / 1e6:.{places}f} megapixels"
+
+
+def _failed(moved: Moved) -> str:
+    return f", {counted(moved.failed, 'block')} failed" if moved.failed else ""
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: 1 block, 2 blocks."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def show_facts(title: str, facts: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from pipeline.errors import InputError, SceneError
 from pipeline.folder import LEDGER, Folder
 from pipeline.plan import Choices, Network
 from pipeline.raster.source import open_scene
-from pipeline.run import SceneRun, open_run
+from pipeline.run import SceneRun, demand_startable, open_run
 from pipeline.settings import Job, SceneEntry
 from pipeline.settle import Settled, open_network, settle
 from pipeline.store.ledger import read_ledger
@@ -143,16 +143,28 @@ def run_job(job: Job, on_progress: Listener | None = None) -> JobReport:
 
 
 def run_scene(office: Office, crew: Crew, entry: SceneEntry, listen: Listener) -> tuple[dict[str, Any], list[str]]:
-    """Do one scene, or what is left of it; returns its line and a sentence for each hole."""
-    with office.open(entry) as run:
-        office.tell(entry.name, run.settled.notes)
-        already = run.complete and run.published and not run.todo
-        _do_blocks(run, crew, listen)
-        total = run.plan.grid.height * run.plan.grid.width
-        report = run.finish(lambda stage, done, total: listen(Progress(entry.name, done, total, 0, stage)))
-        listen(Progress(entry.name, total, total, report["blocks"]["failed"]))
-        holes = [_hole(entry.name, failure) for failure in report["failures"]]
-        return _line(run, report, already), holes
+    """Do one scene, or what is left of it; returns its line and a sentence for each hole.
+
+    Raises the InputError of a scene that cannot start; one that comes later ends the scene, and is its one sentence.
+    """
+    run = office.open(entry)
+    try:
+        with run:
+            return _run_open(office, crew, run, listen)
+    except InputError as error:
+        kept = "What is done is kept, and the same command goes on from there."
+        return _line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
+
+
+def _run_open(office: Office, crew: Crew, run: SceneRun, listen: Listener) -> tuple[dict[str, Any], list[str]]:
+    name = run.plan.scene.name
+    office.tell(name, run.settled.notes)
+    already = run.complete and run.published and not run.todo
+    _do_blocks(run, crew, listen)
+    report = run.finish(lambda stage, done, total: listen(Progress(name, done, total, 0, stage)))
+    total = run.plan.grid.height * run.plan.grid.width
+    listen(Progress(name, total, total, report["blocks"]["failed"]))
+    return _line(run, report, already), [_hole(name, failure) for failure in report["failures"]]
 
 
 def _do_blocks(run: SceneRun, crew: Crew, listen: Listener) -> None:
@@ -200,14 +212,26 @@ def _nobody(_progress: Progress) -> None:
     """Listen to no one."""
 
 
-def plan_job(job: Job) -> list[Settled]:
-    """Plan every scene of a job, writing nothing. Raises the first InputError."""
+def plan_job(job: Job) -> list[dict[str, Any]]:
+    """Plan every scene of a job, writing nothing; `refused` says why a run of it would not start, or is None.
+
+    Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
+    job or its model is at fault.
+    """
     office = Office.of(job)
-    plans = []
-    for entry in expanded(job):
+    return [_planned(office, entry) for entry in expanded(job)]
+
+
+def _planned(office: Office, entry: SceneEntry) -> dict[str, Any]:
+    job, plan = office.job, {"scene": entry.name}
+    try:
         had = None if job.overwrite else Folder(job.out, entry.name).choices()
-        plans.append(office.settle(entry, had[1] if had else None))
-    return plans
+        settled = office.settle(entry, had[1] if had else None)
+        plan = settled.as_dict()
+        demand_startable(job, settled, fresh=had is None)
+    except InputError as error:
+        return {**plan, "refused": error.message}
+    return {**plan, "refused": None}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ Also what `maskmill models` says about one: its card, its stride and reach, and 
 from __future__ import annotations
 
 import difflib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def model_path(model: str) -> Path:
     named = "/" not in model and not model.endswith(".onnx")
     if named and model in zoo.names():
         return Path(zoo.path(model))
-    if named and not Path(model).exists():
+    if named and not os.path.exists(model):  # noqa: PTH110  # Path.exists raises for a name that is too long
         near = difflib.get_close_matches(model, zoo.names(), n=1, cutoff=0.0)
         hint = f"; did you mean `{near[0]}`?" if near else ", which is empty."
         raise ModelError(f"There is no model `{model}`: it is neither a file nor a folder nor a name in the zoo{hint}")

@@ -71,15 +71,16 @@ def parameters(network: UNet) -> int:
 
 def work_per_pixel(network: UNet, side: int = 64) -> float:
     """Multiplications in convolutions per input pixel, counted while the network sees one window of `side` pixels."""
-    taps = {layer: layer.weight[0].numel() for layer in network.modules() if isinstance(layer, nn.Conv2d)}
+    convolutions = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    taps: dict[nn.Module, int] = {layer: layer.weight[0].numel() for layer in convolutions}
     counted: list[int] = []
 
     def count(layer: nn.Module, _inputs: tuple[Tensor, ...], answer: Tensor) -> None:
         counted.append(taps[layer] * answer.numel())
 
-    hooks = [layer.register_forward_hook(count) for layer in taps]
+    hooks = [layer.register_forward_hook(count) for layer in convolutions]
     with torch.no_grad():
-        network(torch.zeros(1, next(iter(taps)).in_channels, side, side))
+        network(torch.zeros(1, convolutions[0].in_channels, side, side))
     for hook in hooks:
         hook.remove()
     return sum(counted) / side**2

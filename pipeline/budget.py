@@ -18,8 +18,10 @@ import psutil
 from pipeline.errors import RoomError
 from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
+from pipeline.network.host import Recipe
 from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.source import Scene
+from pipeline.raster.stage import staging_rows
 from pipeline.store.hierarchy import Product
 
 MIB = 2**20
@@ -74,15 +76,32 @@ def publish_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
     return max(10 * channels[0], *(40 * count for count in channels[1:]), 0) * grid.block**2 + CACHE_BYTES
 
 
-def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: int) -> int:
+def stage_bytes(scene: Scene) -> int:
+    """What staging holds beside GDAL's cache: the rows in hand with their validity, and a piece being decoded."""
+    pixel = np.dtype(scene.dtype).itemsize * len(scene.bands) + 6
+    return staging_rows(scene) * scene.width * pixel + scene.tile_bytes + CACHE_BYTES
+
+
+def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Scene | None) -> int:
     """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, a staged source."""
     channels = sum(product.channels or 1 for product in products)
-    return grid.height * grid.width * channels * 4 + staged + 16 * MIB
+    source = np.dtype(staged.dtype).itemsize * len(staged.bands) + 1 if staged else 0
+    return grid.scene.area * (channels * 4 + source) + 16 * MIB
 
 
 def allowed(asked: int | None) -> int:
     """The bytes that a run may take: what the job says, or what is free."""
     return asked or int(psutil.virtual_memory().available)
+
+
+def demand_window(recipe: Recipe, bands: int, asked: int | None) -> None:
+    """Raise RoomError, before one is tried, where a batch of windows does not fit as it is read and as it is scaled."""
+    held = recipe.batch * recipe.window**2 * bands * (np.dtype(recipe.dtype).itemsize + FLOAT)
+    if held > allowed(asked):
+        raise RoomError(
+            f"A batch of {recipe.batch} windows of {recipe.window} px takes {_mib(held)} for its pixels alone, and "
+            f"{_mib(allowed(asked))} may be taken. Take a smaller --window, --margin or --batch."
+        )
 
 
 def demand_memory(budget: Budget, asked: int | None) -> None:

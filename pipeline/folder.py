@@ -17,6 +17,7 @@ from typing import Any
 
 from pipeline.errors import IdentityError, SettingsError
 from pipeline.plan import Choices
+from pipeline.raster.source import demand_name
 from pipeline.store.objects import put_whole, sentences
 
 STAGE, LEDGER, ZARR = ".stage", "ledger", "mask.zarr"
@@ -25,11 +26,17 @@ FORMAT = 1  # of plan.json
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """The folder in which a scene's result is made: beside the old one where `beside` is set."""
+    """The folder in which a scene's result is made: beside the old one where `beside` is set.
+
+    Raises SceneError for a name that would lead out of `out`.
+    """
 
     out: Path
     name: str
     beside: bool = False
+
+    def __post_init__(self) -> None:
+        demand_name(self.name)
 
     @property
     def final(self) -> Path:
@@ -85,6 +92,8 @@ class Folder:
             return None
         except NotADirectoryError:
             raise SettingsError(f"{self.path} is a file; --out must name a folder for results.") from None
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be read ({error.strerror}): take another --out.") from None
         except (ValueError, KeyError, TypeError) as error:
             raise IdentityError(f"{file} is damaged ({error}); --overwrite builds the result anew beside it.") from None
 
@@ -92,7 +101,7 @@ class Folder:
         """The job that made this result, as data. Raises SettingsError where there is no result."""
         try:
             asked: dict[str, Any] = json.loads((self.ledger / "plan.json").read_text(encoding="utf-8"))["asked"]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise SettingsError(f"{self.path} holds no result; name a scene's folder, such as out/scene.") from None
         return asked
 
@@ -131,6 +140,10 @@ class Folder:
             self.building.rename(self.published)
             shutil.rmtree(self.stage)
 
+    def clear_stage(self) -> None:
+        """Remove what a kill left of the stage of a result that is published."""
+        shutil.rmtree(self.stage, ignore_errors=True)
+
     def take_place(self) -> None:
         """Put a result that was made beside the old one in its place."""
         old = self.out / f".{self.name}.old"
@@ -142,7 +155,7 @@ class Folder:
             shutil.rmtree(old, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove a result that was begun beside the old one and is of another identity."""
+        """Remove a result that was begun in vain."""
         shutil.rmtree(self.path, ignore_errors=True)
 
 

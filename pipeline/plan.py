@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import count
 from typing import Any, Self
 
 from pipeline.errors import IdentityError, ModelError, SettingsError
@@ -51,6 +52,11 @@ class Margin:
     kind: Kind
     why: str
     difference: float | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is at least the reach, so that windows decide no pixel."""
+        return self.kind in {Kind.EXACT, Kind.ROUNDING}
 
     @property
     def stitch(self) -> Stitch:
@@ -141,7 +147,8 @@ def stated_margin(job: Job, network: Network) -> Margin | None:
     if isinstance(job.margin, int):
         return _exact_margin(network, rounded_up(job.margin, field.stride))
     exact = _exact_margin(network, field.margin)
-    doubled = (CORE + 2 * exact.pixels) ** 2 > 2 * CORE**2
+    core = job.window - 2 * exact.pixels if job.window else CORE
+    doubled = core < 1 or (core + 2 * exact.pixels) ** 2 > 2 * core**2
     return None if job.margin == "auto" and doubled else exact
 
 
@@ -154,10 +161,14 @@ def _exact_margin(network: Network, pixels: int) -> Margin:
 
 def _blend_margin(job: Job, network: Network) -> Margin:
     window = blend_window(job, network)
-    step = network.field.stride if network.field.bounded else 1
-    pixels = rounded_up(round(window * (job.overlap or OVERLAP) / 2), step)
+    pixels = _shared(window, job, network.field.stride if network.field.bounded else 1)
     why = network.field.unbounded or "blending was asked for"
     return Margin(pixels, Kind.BLEND, f"{why}; neighbouring windows share {2 * pixels} of {window} px")
+
+
+def _shared(window: int, job: Job, stride: int) -> int:
+    """Half of what a window shares with the next, in pixels."""
+    return rounded_up(round(window * (job.overlap or OVERLAP) / 2), stride)
 
 
 def blend_window(job: Job, network: Network) -> int:
@@ -181,19 +192,27 @@ def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin) -> Grid:
     else:
         core = _core_for(scene, stride, margin.pixels)
     if core < stride or core % stride:
-        least = rounded_up(max(core, stride), stride) + 2 * margin.pixels
+        window = core + 2 * margin.pixels
         raise SettingsError(
-            f"The window cannot be {core + 2 * margin.pixels} px: less two margins of {margin.pixels} it must leave "
-            f"a core that is a multiple of the network's stride, {stride}. Take {least}."
+            f"The window cannot be {window} px: less two margins of {margin.pixels} it must leave a core that is a "
+            f"multiple of the network's stride, {stride}. Take {_fitting(window, job, stride, margin)}."
         )
     block = job.block or core * _cores_in_block(scene, core)
     return Grid(scene.height, scene.width, stride, core, margin.pixels, block, margin.stitch)
 
 
+def _fitting(window: int, job: Job, stride: int, margin: Margin) -> int:
+    """The least window, from one that is too small on, that leaves a core of whole strides."""
+    if margin.kind is not Kind.BLEND:
+        return rounded_up(max(window - 2 * margin.pixels, stride), stride) + 2 * margin.pixels
+    sides = count(rounded_up(window, stride), stride)
+    return next(side for side in sides if side - 2 * _shared(side, job, stride) >= stride)
+
+
 def _core_for(scene: Scene, stride: int, margin: int) -> int:
     """The side of a core: 512, or for a small scene a power of two that holds it, so that few sizes are built."""
-    core = rounded_up(CORE, stride)
     least = max(stride, rounded_up(COARSEST * stride - 2 * margin, stride))
+    core = max(rounded_up(CORE, stride), least)
     while core // 2 >= max(scene.height, scene.width, least) and (core // 2) % stride == 0:
         core //= 2
     return core
@@ -244,7 +263,7 @@ def identity_of(job: Job, network: Network, scene: Scene, choices: Choices) -> d
     In exact mode window and margin decide no pixel, so they are left out; otherwise they are part of it.
     """
     settings = {**job.deciding()}
-    if choices.margin.kind not in {Kind.EXACT, Kind.ROUNDING}:
+    if not choices.margin.exact:
         settings |= {"core": choices.core, "margin in pixels": choices.margin.pixels}
     return {
         "source": scene.fingerprint,

@@ -1,24 +1,21 @@
 """One window, tried before a run: what really runs it, how much memory that takes, how long.
 
-It happens in a child process, which gives its memory back and cannot take the coordinator with it when it dies.
+It happens in a child process, see `pipeline.child`.
 """
 
 from __future__ import annotations
 
 import importlib
-import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.budget import peak_memory
-from pipeline.errors import BlockError, ModelError, RoomError
+from pipeline.errors import BlockError, ModelError
 from pipeline.grid import Stitch
 from pipeline.network.engine import Engine, check_against_cpu, largest_batch
 from pipeline.network.host import Recipe
@@ -26,7 +23,6 @@ from pipeline.network.providers import CUDA
 from pipeline.plan import Network
 from pipeline.work import build_engine, fused_graph
 
-Result = TypeVar("Result")
 Windows = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
 
 GPU_BATCH = 8
@@ -46,18 +42,6 @@ class Probe:
     rest: int
     peak: int
     seconds: float  # per window, the median
-
-
-def in_child(work: Callable[..., Result], *args: object) -> Result:
-    """Run a module's function in a fresh process and return its result, or raise its error."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        try:
-            return pool.submit(work, *args).result()
-        except BrokenProcessPool:
-            raise RoomError(
-                "The process that tried one window was ended by the system, most likely for its memory. "
-                "Take a smaller --window or --batch."
-            ) from None
 
 
 def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None, preload: Sequence[str]) -> Probe:

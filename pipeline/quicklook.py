@@ -10,10 +10,12 @@ import rasterio
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
 
 from pipeline.cog import STATUS_COLOURS, rgb
+from pipeline.errors import SceneError
 from pipeline.network.card import MaskClass
-from pipeline.raster.access import environment, open_file
+from pipeline.raster.access import GDAL_ERRORS, environment, open_file
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE
 
@@ -34,15 +36,19 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     """The scene as a picture (row, col, RGB): its first three bands, or the first, stretched between two percentiles.
 
     Read at the picture's size, from overviews where the file has some, else from every tile: on a large scene this
-    takes as long as reading it, so it is done while something else waits for the disk. Black where invalid.
+    takes as long as reading it, so it is done while something else waits for the disk. Black where invalid; all black
+    where the image cannot be read, whose blocks are named holes by then.
     """
     size = picture_size(scene)
     bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
-    with environment(), open_file(Path(scene.uri)) as file:
-        raw = file.read(bands, out_shape=(3, *size), resampling=Resampling.nearest).astype(np.float64)
-        valid = file.dataset_mask(out_shape=size, resampling=Resampling.nearest) > 0
-    valid &= np.isfinite(raw).all(axis=0)
     picture = np.zeros((*size, 3), np.uint8)
+    try:
+        with environment(), open_file(Path(scene.uri)) as file:
+            raw = _read(file, bands, size)
+            valid = file.dataset_mask(out_shape=size, resampling=Resampling.nearest) > 0
+    except (SceneError, *GDAL_ERRORS):
+        return picture
+    valid &= np.isfinite(raw).all(axis=0)
     if not valid.any():
         return picture
     for number, band in enumerate(raw):
@@ -50,6 +56,14 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
         spread = high - low or 1.0
         picture[..., number] = np.where(valid, np.clip((band - low) / spread, 0, 1) * 255, 0)
     return picture
+
+
+def _read(file: DatasetReader, bands: Sequence[int], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Bands (band, row, col) at another size; rasterio reads bands of several types one by one only."""
+    alike = len({file.dtypes[band - 1] for band in bands}) == 1
+    parts = [list(bands)] if alike else [[band] for band in bands]
+    read = [file.read(part, out_shape=(len(part), *size), resampling=Resampling.nearest) for part in parts]
+    return np.concatenate(read).astype(np.float64)
 
 
 def draw(

@@ -13,23 +13,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.budget import demand_disk, demand_memory, peak_memory
-from pipeline.errors import IdentityError, SettingsError
+from pipeline.errors import IdentityError, LeaseError, SettingsError
 from pipeline.folder import Folder, exchange_interrupted, finish_exchange
 from pipeline.plan import Choices, Plan, demand_same
 from pipeline.publish import Tick, intact, publish
 from pipeline.raster.stage import reason_to_stage, stage
 from pipeline.report import Facts
 from pipeline.settings import Job
-from pipeline.settle import Settled
+from pipeline.settle import Settled, before_the_first_block
 from pipeline.store.georef import Georef
 from pipeline.store.hierarchy import create
 from pipeline.store.lease import Lease
 from pipeline.store.ledger import JOURNAL, Ledger
+from pipeline.store.objects import sentences
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
 from pipeline.work import put_failed
@@ -97,25 +99,54 @@ def open_run(job: Job, name: str, settle: Settle) -> SceneRun:
     `settle` makes the plan from what the folder has frozen, or from nothing. Raises an InputError, having written
     nothing: the folder holds another result, memory or disk do not hold the run, another run holds the folder.
     """
+    for place in (job.out, job.out / name):
+        demand_writable(place)
     if exchange_interrupted(job.out, name):
         with _hold(job.out, name):
             finish_exchange(job.out, name)
     folder, settled, resumed = _choose_folder(job, name, settle)
-    demand_memory(settled.budget, job.memory)
-    if not resumed:
-        demand_disk(settled.budget, job.out)
-    demand_writable(job.out)
+    demand_startable(job, settled, fresh=not resumed)
+    absent = _absent(job.out, name)
     lease = _hold(job.out, name)
+    if not resumed and not folder.beside and folder.choices():
+        lease.release()
+        raise LeaseError(f"Another run has made {folder.path} since this one looked; run again to go on with it.")
     try:
         return _begin(job, folder, settled, lease, resumed)
     except BaseException:
-        lease.release()
+        if resumed:
+            lease.release()
+        else:
+            folder.discard()
+            lease.withdraw()
+            _remove_empty(absent)
         raise
+
+
+def demand_startable(job: Job, settled: Settled, fresh: bool) -> None:
+    """Raise an InputError where a planned run would not fit into memory, on the disk, or may not write there."""
+    demand_writable(job.out)
+    demand_memory(settled.budget, job.memory)
+    if fresh:
+        demand_disk(settled.budget, job.out)
 
 
 def _hold(out: Path, name: str) -> Lease:
     """Keep other runs of the scene out. The lease lies beside the scenes: the folder itself may change places."""
     return Lease.acquire(out / ".leases" / name, f"a run of {name}")
+
+
+def _absent(out: Path, name: str) -> list[Path]:
+    """The folders that holding a scene will make, the innermost first."""
+    place = out / ".leases" / name
+    return [folder for folder in (place, *place.parents) if not folder.exists()]
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove what was made in vain; a folder that another run has found a use for stays."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _choose_folder(job: Job, name: str, settle: Settle) -> tuple[Folder, Settled, bool]:
@@ -159,11 +190,15 @@ def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bo
     try:
         lay_out(plan, folder.store)
         todo = _to_do(plan, ledger, Sink(folder.store))
-        if folder.published.exists() and not folder.building.exists() and (todo or not intact(folder, ledger)):
-            folder.reopen()
+        if folder.published.exists() and not folder.building.exists():
+            if todo or not intact(folder, ledger):
+                folder.reopen()
+            else:
+                folder.clear_stage()
         scene = plan.scene
         if todo and reason_to_stage(scene):
-            scene = stage(scene, folder.stage)
+            with before_the_first_block():
+                scene = stage(scene, folder.stage)
         if had_journal and todo:
             ledger.event("resumed", {"pending": len(todo)})
         return SceneRun(job, folder, settled, plan.on(str(folder.store), scene), ledger, lease, todo)
@@ -213,7 +248,8 @@ def _to_do(plan: Plan, ledger: Ledger, sink: Sink) -> list[int]:
 
 def demand_writable(out: Path) -> None:
     """Raise SettingsError where results cannot be written, without writing any."""
-    there = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+    with sentences(out):
+        there = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
     if not there.is_dir():
         raise SettingsError(f"{there} is a file; --out must name a folder for results.")
     if not os.access(there, os.W_OK | os.X_OK):

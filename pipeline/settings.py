@@ -6,7 +6,8 @@ Which settings decide pixels is said here once, by `Job.deciding()`: a result's 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -41,13 +42,32 @@ def _margin(value: object) -> object:
     """The command line gives text; the YAML file gives numbers."""
     if isinstance(value, str) and value.isdecimal():
         return int(value)
+    return str(value) if isinstance(value, bool) else value
+
+
+def _size(value: object) -> object:
+    """A size in words is its bytes; a unit is a power of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", value.strip().lower()) if isinstance(value, str) else None
+    return int(float(match[1]) * 2 ** (10 * " kmgt".index(match[2] or " "))) if match else value
+
+
+def _path(value: object) -> object:
+    """What a shell gives for a variable that is not set would be the folder that one happens to be in."""
+    if value == "" or "\0" in str(value):
+        raise ValueError("not a path")
     return value
 
 
+Whole = Annotated[int, Field(ge=1, strict=True)]  # `true` is no number
 Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
 _WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
     "margin": "auto, exact, blend, or a number of pixels from 0",
     "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
+    "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
+    "out": "the folder that is to hold a folder for each scene",
+    "bands": "a list of band numbers from 1, such as [4, 3, 2]",
+    "products": "a list of some of confidence, probabilities and disagreement",
+    "memory": "a size such as 800M or 8G",
 }
 
 
@@ -57,10 +77,12 @@ class Job(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: tuple[str | SceneEntry, ...] = Field(min_length=1, description="paths or globs, or {name, uri}")
-    model: str = Field(description="a zoo name, a folder with one .onnx file, or an .onnx file")
-    out: Path = Field(description="the folder that holds a folder for each scene")
+    model: Annotated[str, BeforeValidator(_path)] = Field(
+        description="a zoo name, a folder with one .onnx file, or an .onnx file"
+    )
+    out: Annotated[Path, BeforeValidator(_path)] = Field(description="the folder that holds a folder for each scene")
     card: dict[str, Any] = Field(default_factory=dict, description="what replaces parts of the model's card")
-    bands: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+    bands: Annotated[tuple[Whole, ...], Field(min_length=1)] | None = Field(
         default=None, description="bands of the image, from 1"
     )
     device: Device = Device.AUTO
@@ -68,15 +90,15 @@ class Job(BaseModel):
     overlap: float | None = Field(
         default=None, gt=0, lt=0.9, description="blend: part of the window shared with the next"
     )
-    window: Annotated[int, Field(ge=1)] | None = None
-    block: Annotated[int, Field(ge=1)] | None = None
-    batch: Annotated[int, Field(ge=1)] | None = None
-    workers: Annotated[int, Field(ge=1)] | None = None
+    window: Whole | None = None
+    block: Whole | None = None
+    batch: Whole | None = None
+    workers: Whole | None = None
     products: frozenset[Literal["confidence", "probabilities", "disagreement"]] = frozenset()
-    memory: Annotated[int, Field(ge=1)] | None = Field(
+    memory: Annotated[Whole | None, BeforeValidator(_size)] = Field(
         default=None, description="bytes to plan for; default: what is free"
     )
-    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    attempts: Annotated[Whole, Field(le=10)] = 3
     overwrite: bool = False
 
     def deciding(self) -> dict[str, Any]:
@@ -98,16 +120,27 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
         raise SettingsError(_sentence(error, path)) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key comes twice: of two, one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"`{twice}` is said twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
     except OSError as error:
         raise SettingsError(f"The job file {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"The job file {path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(said, dict):
         raise SettingsError(f"The job file {path} must hold keys and values, such as `model: earth-water`.")
-    return {str(key): _anchored(str(key), value, path.parent) for key, value in said.items()}
+    return {str(key): _anchored(str(key), value, path.parent) if value else value for key, value in said.items()}
 
 
 def _anchored(key: str, value: object, folder: Path) -> object:

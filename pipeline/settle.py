@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from pipeline.budget import (
     Budget,
     allowed,
     block_bytes,
+    demand_window,
     disk_bytes,
     publish_bytes,
+    stage_bytes,
 )
-from pipeline.errors import SceneError
-from pipeline.grid import Grid
+from pipeline.errors import BlockError, SceneError, SettingsError
+from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
@@ -41,6 +45,7 @@ from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
+from pipeline.raster.stage import as_staged, reason_to_stage
 from pipeline.raster.statistics import statistics
 from pipeline.settings import Job
 from pipeline.tune import Trial, Tuner
@@ -57,12 +62,17 @@ class Settled:
     probe: Probe
     notes: tuple[str, ...]
 
+    @property
+    def staged(self) -> str | None:
+        """Why the scene is written as a tiled file first; None where it is read as it is."""
+        return reason_to_stage(self.plan.scene)
+
     def as_dict(self) -> dict[str, Any]:
         """The plan as a person wants it told; plain data for JSON. Reads no pixel."""
         plan, grid = self.plan, self.plan.grid
         scene_pixels, computed = grid.height * grid.width, grid.computed()
-        touched = sum(tiles_touched(plan.scene, grid.hull(block)) for block in range(len(grid)))
-        once = tiles_touched(plan.scene, grid.scene)
+        read = as_staged(plan.scene) if self.staged else plan.scene
+        touched, once = bytes_read(read, grid), tiles_touched(read, grid.scene)
         return {
             "scene": plan.scene.name,
             "pixels": scene_pixels,
@@ -79,6 +89,7 @@ class Settled:
             "computed_per_pixel": computed / scene_pixels,
             "bytes_read": touched,
             "read_amplification": touched / once,
+            "staged": self.staged,
             "memory": self.budget.as_dict(),
             "disk": self.budget.disk,
             "device": plan.choices.device,
@@ -89,6 +100,15 @@ class Settled:
             "identity": plan.digest,
             "notes": list(self.notes),
         }
+
+
+def bytes_read(scene: Scene, grid: Grid) -> int:
+    """Bytes that are decoded of a scene while all blocks are read."""
+    down, across = grid.blocks
+    # A hull touches rows × columns of tiles, so the sum over all blocks is a product of two sums.
+    rows = sum(tiles_touched(scene, grid.hull(row * across)) for row in range(down))
+    cols = sum(tiles_touched(scene, grid.hull(col)) for col in range(across))
+    return rows * cols // tiles_touched(scene, grid.hull(0))
 
 
 def open_network(path: Path, job: Job) -> Network:
@@ -109,6 +129,16 @@ def _fixed_side(model: onnx.ModelProto, card: Card) -> int | None:
     return rows if rows > 0 and rows == cols else None
 
 
+@contextmanager
+def before_the_first_block() -> Iterator[None]:
+    """Raise SceneError for a part of the image that cannot be read: later it would be one block's hole."""
+    try:
+        yield
+    except BlockError as error:
+        raise SceneError(error.message) from None
+
+
+@before_the_first_block()
 def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choices | None, cores: int) -> Settled:
     """Decide everything about one scene; what the folder has frozen is obeyed. `cores` are those of this machine.
 
@@ -117,10 +147,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     demand_bands(network.card, scene)
     affine = (frozen.shift, frozen.factor) if frozen else _affine(network.card, scene)
     margin = _margin(job, network, scene, tuner, affine, frozen)
-    laid = lay_grid(job, network, scene, margin)
-    grid = laid
-    if frozen and (not job.window or margin.kind.value.startswith("exact")):
-        grid = Grid(scene.height, scene.width, laid.stride, frozen.core, margin.pixels, frozen.block, margin.stitch)
+    grid = _obeyed(job, network, scene, margin, frozen) if frozen else lay_grid(job, network, scene, margin)
+    demand_window(recipe_of(grid, scene, job, job.batch or 1), len(scene.bands), job.memory)
     if network.field.bounded:
         tuner.demand_relaxable(network, grid.window)
     probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
@@ -137,7 +165,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         identity=identity_of(job, network, scene, choices),
         store="",
     )
-    notes = [note for note in (probe.fallback, probe.note, _resolution_note(network.card, scene)) if note]
+    fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
+    notes = [note for note in (fallback, probe.note, _resolution_note(network.card, scene)) if note]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:
@@ -146,13 +175,26 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
 
 
 def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:
-    if frozen and frozen.margin.kind.value == "measured" and job.margin == "auto":
-        return frozen.margin
     stated = stated_margin(job, network)
     if stated:
         return stated
+    if frozen and frozen.margin.stitch is Stitch.EXACT:
+        return frozen.margin  # what was measured once; the identity holds what was asked for
     chosen = job.margin if isinstance(job.margin, int) else None
     return tuner.margin(Trial(network, scene, *affine, device=job.device.value), chosen)
+
+
+def _obeyed(job: Job, network: Network, scene: Scene, margin: Margin, frozen: Choices) -> Grid:
+    """The grid of the folder's plan.
+
+    Unless the margin is exact, a window that is asked for decides pixels: then the identities tell it from the frozen.
+    """
+    asked = job.window and not margin.exact
+    laid = lay_grid(job if asked else job.model_copy(update={"window": None, "block": None}), network, scene, margin)
+    try:
+        return replace(laid, core=laid.core if asked else frozen.core, block=frozen.block)
+    except SettingsError:  # frozen for another network or window: the identities will say so
+        return laid
 
 
 def _affine(card: Card, scene: Scene) -> Affine:
@@ -194,11 +236,13 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int) -> Budget:
     window = plan.recipe.window**2 * plan.recipe.batch
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
     ledger = len(plan.grid) * BYTES_PER_BLOCK
+    staged = plan.scene if reason_to_stage(plan.scene) else None
+    at_once = max(publish_bytes(plan.grid, plan.products), stage_bytes(staged) if staged else 0)
     one = Budget(
         worker=probe.peak + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
-        coordinator=probe.rest + publish_bytes(plan.grid, plan.products) + ledger + 2 * SLACK + 64 * MIB,
+        coordinator=probe.rest + at_once + ledger + 2 * SLACK + 64 * MIB,
         workers=1,
-        disk=disk_bytes(plan.grid, plan.products, staged=0),
+        disk=disk_bytes(plan.grid, plan.products, staged),
     )
     at_most = 1 if probe.device == "cuda" else min(cores, len(plan.grid), max(1, one.fitting(allowed(job.memory))))
     return replace(one, workers=min(job.workers or at_most, len(plan.grid)))

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.child import in_child
 from pipeline.errors import ModelError
 from pipeline.grid import Rect, Stitch
+from pipeline.network.engine import Engine
 from pipeline.network.host import Recipe
 from pipeline.plan import Kind, Margin, Network, rounded_up
-from pipeline.probe import Probe, in_child, relaxed_difference, try_recipe
+from pipeline.probe import Probe, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.work import build_engine
@@ -36,21 +38,26 @@ class Trial:
 
     def one_pass(self, crop: Rect, margin: int) -> NDArray[np.float32]:
         """Probabilities (class, row, col) float32 of a square crop, from one window that reaches `margin` further."""
-        window = crop.grown(margin)
-        recipe = Recipe(window.height, 0, 1, self.scene.dtype, Stitch.BLEND, confidence=False, probabilities=False)
         with Reader(self.scene) as reader:
-            pixels, valid = reader.read(window)
-        engine = build_engine(self.network, recipe, self.device)
-        said = engine.run(
-            pixels[None], valid[None], np.array(self.shift, np.float32), np.array(self.factor, np.float32)
-        )
-        probabilities: NDArray[np.float32] = said["probabilities"][0]
-        return probabilities[:, margin : margin + crop.height, margin : margin + crop.width]
+            return self._said_of(crop, margin, reader, self._engine(crop.height + 2 * margin))
 
     def cores(self, margin: int) -> dict[Rect, NDArray[np.float32]]:
-        """The probabilities of small cores over the scene, each from a window with this margin."""
+        """Probabilities of small cores over the scene that hold a valid pixel, each from a window of this margin."""
         side = rounded_up(TRIAL_CORE, self.network.field.stride)
-        return {crop: self.one_pass(crop, margin) for crop in crops(self.scene, side)}
+        engine = self._engine(side + 2 * margin)
+        with Reader(self.scene) as reader:
+            places = [crop for crop in crops(self.scene, side) if reader.read(crop)[1].any()]
+            return {crop: self._said_of(crop, margin, reader, engine) for crop in places}
+
+    def _engine(self, window: int) -> Engine:
+        recipe = Recipe(window, 0, 1, self.scene.dtype, Stitch.BLEND, confidence=False, probabilities=False)
+        return build_engine(self.network, recipe, self.device)
+
+    def _said_of(self, crop: Rect, margin: int, reader: Reader, engine: Engine) -> NDArray[np.float32]:
+        pixels, valid = reader.read(crop.grown(margin))
+        shift, factor = np.array(self.shift, np.float32), np.array(self.factor, np.float32)
+        probabilities: NDArray[np.float32] = engine.run(pixels[None], valid[None], shift, factor)["probabilities"][0]
+        return probabilities[:, margin : margin + crop.height, margin : margin + crop.width]
 
 
 class Tuner:
@@ -77,7 +84,7 @@ class Tuner:
         difference = in_child(relaxed_difference, network, window)
         if difference is not None and difference > ROUNDING:
             raise ModelError(
-                f"This network was exported for windows of {network.side} px, and at {window} px it says something else: "
+                f"The network was exported for windows of {network.side} px; at {window} px it says something else: "
                 f"|Δp| is {difference:.3g} where {ROUNDING} is rounding. Take a --window of {network.side}."
             )
         self._relaxable.add(key)
@@ -94,6 +101,8 @@ def try_margins(trial: Trial, chosen: int | None) -> Margin:
     """Compare windows with smaller margins to windows with the exact one, over crops of the scene."""
     field = trial.network.field
     exact = trial.cores(field.margin)
+    if not exact and chosen is None:
+        return Margin(field.margin, Kind.EXACT, "the places looked at hold no valid pixel to measure a smaller one on")
     if chosen is not None:
         pixels = rounded_up(chosen, field.stride)
         why = f"{chosen} px were asked for; the network looks {field.reach} px to each side"
@@ -115,8 +124,8 @@ def candidates(stride: int, exact: int) -> Iterator[int]:
 
 
 def _difference(found: dict[Rect, NDArray[np.float32]], exact: dict[Rect, NDArray[np.float32]]) -> float:
-    """The largest |Δp|."""
-    return max(float(np.abs(core - exact[crop]).max()) for crop, core in found.items())
+    """The largest |Δp|; 0 where there is nothing to compare."""
+    return max((float(np.abs(core - exact[crop]).max()) for crop, core in found.items()), default=0.0)
 
 
 def crops(scene: Scene, side: int, count: int = CROPS) -> list[Rect]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.child import in_child
 from pipeline.errors import SettingsError
 from pipeline.folder import Folder
 from pipeline.grid import Rect, Stitch
 from pipeline.network.rule import classes_of
 from pipeline.plan import Plan, demand_same
 from pipeline.predict import Stopwatch, predict_block
-from pipeline.probe import in_child
 from pipeline.settle import Settled
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
@@ -88,7 +88,7 @@ def _judged(
         said += "windows blend, so no crop is proved"
     else:
         place, difference, flips = crop
-        proven = not plan.margin.kind.value.startswith("exact") or difference <= _allowed(plan)
+        proven = not plan.margin.exact or difference <= _allowed(plan)
         said += f"windows and one pass over {place.height} × {place.width} px differ by {difference:.3g}, {flips} flip"
     return Verdict(
         scene=plan.scene.name,

@@ -148,3 +148,19 @@ def test_the_number_of_workers_changes_no_byte(folder):
     for workers in ("1", "4"):
         finish(folder, f"crew-{workers}", "--workers", workers)
         assert_same(folder, f"crew-{workers}")
+
+
+def test_a_kill_while_a_window_is_tried_leaves_no_process(folder):
+    run = start(folder, "probing")
+    try:
+        family = []
+        while not any(is_worker(child) for child in family):
+            assert run.poll() is None
+            time.sleep(0.05)
+            family = psutil.Process(run.pid).children(recursive=True)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert gone(family)
+    finally:
+        run.kill()
+    assert not (folder / "probing").exists()

@@ -79,11 +79,7 @@ class Scene:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise SceneError(
-                f"A scene cannot be called {self.name!r}: a name has 1 to 200 of the characters A-Z a-z 0-9 . _ - "
-                f"and no leading dot. Give the scene a name in the job file."
-            )
+        demand_name(self.name)
         if self.height < 1 or self.width < 1:
             raise SceneError(f"The image {self.uri} has {self.height} × {self.width} pixels: there is nothing to do.")
         if not self.bands:
@@ -126,10 +122,19 @@ def row_areas(scene: Scene, top: int, bottom: int) -> NDArray[np.float64] | None
     return ground.row_areas(scene.crs, scene.transform, top, bottom)
 
 
+def demand_name(name: str) -> None:
+    """Raise SceneError where a name is none for a folder of results."""
+    if not _NAME.fullmatch(name):
+        raise SceneError(
+            f"A scene cannot be called {name!r}: a name has 1 to 200 of the characters A-Z a-z 0-9 . _ - "
+            f"and no leading dot. Give the scene a name in the job file."
+        )
+
+
 def scene_name(uri: str) -> str:
     """Return the name of a scene that was given none: the file's stem, other characters than [A-Za-z0-9._-] as "_".
 
-    Whether that is a name for a folder is a law of Scene.
+    Whether that is a name for a folder, `demand_name` says.
     """
     return re.sub(r"[^A-Za-z0-9._-]", "_", Path(uri).stem)
 
@@ -177,7 +182,10 @@ def _chosen(path: Path, dataset: DatasetReader, bands: Sequence[int] | None, alp
         return tuple(band for band in dataset.indexes if band != alpha) or (1,)
     for band in bands:
         if not 1 <= band <= dataset.count:
-            raise SceneError(f"There is no band {band} in {path}: it has {dataset.count}, counted from 1.")
+            raise SceneError(
+                f"There is no band {band} in {path}: it has {dataset.count}, counted from 1. "
+                "Say with --bands which of its bands the model is to eat."
+            )
     return tuple(bands)
 
 

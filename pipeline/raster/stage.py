@@ -52,6 +52,12 @@ def staging_rows(scene: Scene) -> int:
     return SIDE if scene.tile[0] <= SIDE else 2 * SIDE
 
 
+def as_staged(scene: Scene) -> Scene:
+    """The scene as its blocks will read it once it is staged; nothing is written."""
+    pixel = np.dtype(scene.dtype).itemsize * len(scene.bands)
+    return replace(scene, tile=(SIDE, SIDE), tile_bytes=SIDE * SIDE * pixel)
+
+
 def stage(scene: Scene, folder: Path) -> Scene:
     """Write `folder`/source.tif, or take the one that is there and complete, and return the scene that reads it.
 

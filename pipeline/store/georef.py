@@ -78,7 +78,8 @@ def array_attributes(georef: Georef, level: int, shape: tuple[int, int]) -> Attr
     if georef.crs:
         attributes |= _proj(georef) | {"_CRS": _crs(georef)}
     if georef.crs or georef.transform:
-        attributes["grid_mapping"] = GRID_MAPPING
+        # xarray takes for coordinates what this attribute names, and rioxarray looks for the CRS among the coordinates.
+        attributes |= {"grid_mapping": GRID_MAPPING, "coordinates": GRID_MAPPING}
     return attributes
 
 

@@ -140,6 +140,11 @@ class Lease:
         if not self.lost.is_set() and _highest(self.folder) == self._number:
             self._put(replace(self._holder, renewed=time.time(), released=True))
 
+    def withdraw(self) -> None:
+        """Let the folder go and leave no lease: for a run that ended before it wrote anything."""
+        self.release()
+        remove(_path(self.folder, self._number))
+
     def _renew_until_the_end(self) -> None:
         while not self._ending.wait(self._holder.renew_seconds):
             with suppress(

@@ -1,0 +1,41 @@
+"""A plan in a person's words: what `maskmill plan` shows where JSON is not asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flows.screen import counted, duration, size
+
+
+def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The lines of one scene's plan, of what `Settled.as_dict` says, by their headings."""
+    rows, cols = plan["shape"]
+    lines = {
+        "image": f"{rows:,} × {cols:,} px, {plan['pixels'] / 1e6:,.4g} megapixels",
+        "blocks": f"{counted(plan['blocks'], 'block')} of {plan['block']:,} px, each written by one worker",
+        "windows": f"{counted(plan['windows'], 'window')} of {plan['window']:,} px, cores of {plan['core']:,} px",
+        "margin": f"{plan['margin']} px, {plan['margin_kind']}: {plan['margin_why']}{_difference(plan)}",
+        "computed": f"{plan['computed_per_pixel']:.3g} pixels for each pixel of the image",
+        "read": f"{size(plan['bytes_read'])}, {plan['read_amplification']:.3g} times the image",
+        "staged": plan["staged"],
+        "memory": _memory(plan["memory"]),
+        "disk": f"{size(plan['disk'])} at most, while it is published",
+        "device": f"{plan['device']}, {counted(plan['batch'], 'window')} at once ({plan['numeric_class']})",
+        "time": f"about {duration(plan['seconds'])}, and the publishing" if plan["seconds"] else "unknown",
+        "identity": plan["identity"],
+        "notes": " ".join(plan["notes"]),
+    }
+    return {heading: words for heading, words in lines.items() if words}
+
+
+def _difference(plan: Mapping[str, Any]) -> str:
+    found = plan["margin_difference"]
+    return "" if found is None else f"; the largest difference found is {found:.2g}"
+
+
+def _memory(planned: Mapping[str, int]) -> str:
+    return (
+        f"{size(planned['memory'])}: {counted(planned['workers'], 'worker')} of {size(planned['worker'])}, "
+        f"the coordinator {size(planned['coordinator'])}"
+    )
