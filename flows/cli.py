@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -267,6 +268,11 @@ def _finish_run(report: dict[str, Any], as_json: bool) -> int:
 
 def main() -> NoReturn:
     """The console script."""
+    # Output may be closed, or unable to say ×: neither may end a run.
+    sys.stdout, sys.stderr = sys.stdout or StringIO(), sys.stderr or StringIO()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(exit_code(app, sys.argv[1:]))
 
 

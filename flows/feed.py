@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
@@ -15,28 +16,46 @@ from pipeline.work import run_block
 IN_FLIGHT = 3  # blocks for each worker: one being done, two waiting
 
 
+@dataclass(frozen=True, slots=True)
+class _Try:
+    """One block on its way; `alone` where no other block was in flight, so that a worker's death is its doing."""
+
+    block: int
+    attempt: int = 1
+    alone: bool = False
+
+
 def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, workers: int) -> Iterator[Record]:
     """Have blocks done and yield their records as they come, in no order.
 
-    A block that fails is tried `attempts` times; then its record says FAILED and why. A block whose worker died four
-    times is given up the same way. Raises the InputError of a worker that cannot do any block of the plan.
+    A block that fails is tried `attempts` times; then its record says FAILED and why. When a worker dies, every block
+    that it had is suspected and done again alone, at the end: the one that kills its worker `attempts` times is given
+    up, and no other is. Raises the InputError of a worker that cannot do any block of the plan.
     """
-    waiting = deque((block, 1) for block in blocks)
-    running: dict[Future[Record], tuple[int, int]] = {}
+    waiting = deque(_Try(block) for block in blocks)
+    suspects: deque[_Try] = deque()
+    running: dict[Future[Record], _Try] = {}
     finished = as_completed(raise_errors=False)
+
+    def start(one: _Try) -> None:
+        future = client.submit(run_block, plan, one.block, one.attempt, pure=False)
+        running[future] = one
+        finished.add(future)
+
     try:
-        while waiting or running:
+        while waiting or suspects or running:
             while waiting and len(running) < IN_FLIGHT * workers:
-                block, attempt = waiting.popleft()
-                future = client.submit(run_block, plan, block, attempt, pure=False)
-                running[future] = block, attempt
-                finished.add(future)
+                start(waiting.popleft())
+            if not running:
+                start(suspects.popleft())
             future = next(finished)
-            block, attempt = running.pop(future)
-            record = _record(future, block, attempt)
+            one = running.pop(future)
+            record = _record(future, one)
             future.release()  # a result that is kept is computed again when its worker dies
-            if record.state is State.FAILED and attempt < attempts:
-                waiting.append((block, attempt + 1))
+            if record is None:
+                suspects.append(_Try(one.block, one.attempt, alone=True))
+            elif record.state is State.FAILED and one.attempt < attempts:
+                (suspects if one.alone else waiting).append(replace(one, attempt=one.attempt + 1))
             else:
                 yield record
     finally:
@@ -44,14 +63,15 @@ def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, worke
             client.cancel(list(running), force=True)
 
 
-def _record(future: Future[Record], block: int, attempt: int) -> Record:
+def _record(future: Future[Record], one: _Try) -> Record | None:
+    """What came of a try; None where its worker died and another block may have killed it."""
     if future.status == "finished":
         record: Record = future.result()
         return record
     error = future.exception()
     if isinstance(error, KilledWorker):
-        reason = "the worker doing it died four times; it may need more memory than there is"
-        return Record(block=block, state=State.FAILED, attempts=max(attempt, 4), reason=reason)
+        reason = "the worker that did it died, and no other block was being done; it may need more memory than there is"
+        return Record(block=one.block, state=State.FAILED, attempts=one.attempt, reason=reason) if one.alone else None
     if error is None:
-        return Record(block=block, state=State.FAILED, attempts=attempt, reason=f"its task was {future.status}")
+        return Record(block=one.block, state=State.FAILED, attempts=one.attempt, reason=f"its task was {future.status}")
     raise error

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import ContextVar
+from threading import Thread
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -26,6 +28,7 @@ from prefect.artifacts import (  # noqa: E402
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE  # noqa: E402
+from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
@@ -34,6 +37,7 @@ from flows.batches import batched  # noqa: E402
 from flows.screen import Lines, Moved, masked  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.tasks import run_job  # noqa: E402
+from pipeline.child import interrupts_held  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.settings import Job, SceneEntry, load_job  # noqa: E402
 
@@ -55,18 +59,24 @@ def segment(job: dict[str, Any]) -> State[Any]:
         return _refused(error)
 
 
+def _may_pass(_task: object, _run: object, state: State[Any]) -> bool:
+    """Whether another try may help: bad input is no better then."""
+    return state.name != REFUSED
+
+
 @task(
     name="scenes",
     task_run_name="{label}",
     retries=2,
     retry_delay_seconds=exponential_backoff(10),
+    retry_condition_fn=_may_pass,
     cache_policy=NO_CACHE,
     persist_result=False,
 )
 def do_scenes(job: dict[str, Any], label: str) -> State[Any]:  # noqa: ARG001  # names the task run
     """Do one large scene or a batch of small ones; the state's data is the report's mapping or an InputError.
 
-    Bad input is returned and not raised: it is no better at a second try, and deserves no traceback.
+    Bad input is returned and not raised: it deserves no traceback.
     """
     try:
         return Completed(data=run_job(Job.model_validate(job), _moved).as_dict())
@@ -80,7 +90,24 @@ def run_as_flow(job: Job, on_progress: Callable[[Moved], None]) -> dict[str, Any
     Raises what kept the whole job from starting.
     """
     _onlooker.set(on_progress)
+    _start_server()
     return _unwrapped(segment(job.model_dump(mode="json"), return_state=True))
+
+
+def _start_server() -> None:
+    """Start Prefect's embedded server, if it is to be one, where Ctrl-C does not reach it: it is told the last states.
+
+    Waiting for it can be interrupted. What keeps it from starting is raised by the flow run, which tries again.
+    """
+
+    def start() -> None:
+        with suppress(Exception):
+            get_client(sync_client=True)
+
+    with interrupts_held():
+        starting = Thread(target=start, name="prefect-server", daemon=True)
+        starting.start()
+    starting.join()
 
 
 def _done(job: Job) -> dict[str, Any]:

@@ -164,7 +164,10 @@ def _run_open(office: Office, crew: Crew, run: SceneRun, listen: Listener) -> tu
     report = run.finish(lambda stage, done, total: listen(Progress(name, done, total, 0, stage)))
     total = run.plan.grid.height * run.plan.grid.width
     listen(Progress(name, total, total, report["blocks"]["failed"]))
-    return _line(run, report, already), [_hole(name, failure) for failure in report["failures"]]
+    holes = [_hole(name, failure) for failure in report["failures"]]
+    if unnamed := report["blocks"]["failed"] - len(holes):
+        holes.append(f"{name} has {unnamed} more holes; {run.folder.final / LEDGER} names them all.")
+    return _line(run, report, already), holes
 
 
 def _do_blocks(run: SceneRun, crew: Crew, listen: Listener) -> None:

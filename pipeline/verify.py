@@ -71,7 +71,7 @@ def verify(settled: Settled, folder: Folder, sample: int, seed: int | None = Non
     if not done:
         raise SettingsError(f"{folder.path} has no block that is done, so there is nothing to verify yet.")
     blocks = tuple(sorted(random.Random(seed).sample(done, min(sample, len(done)))))  # noqa: S311 - a sample, no secret
-    again = in_child(compare_blocks, plan, blocks)
+    again = in_child(compare_blocks, plan, blocks, same_class)
     crop = in_child(compare_crop, plan, blocks[0]) if plan.grid.stitch is Stitch.EXACT else None
     return _judged(plan, same_class, blocks, again, crop)
 
@@ -112,13 +112,21 @@ def _allowed(plan: Plan) -> float:
     return 1e-4 if plan.margin.kind.value.endswith("rounding") else 0.0
 
 
-def compare_blocks(plan: Plan, blocks: tuple[int, ...]) -> tuple[int, int]:
-    """(pixels, pixels that differ) of blocks computed again; to be called in a process of its own."""
+def compare_blocks(plan: Plan, blocks: tuple[int, ...], same_class: bool) -> tuple[int, int]:
+    """(pixels, pixels that differ) of blocks computed again; to be called in a process of its own.
+
+    On the same numeric class a pixel is the same where all products are; on another their steps round otherwise, and
+    the mask is compared alone.
+    """
     sink, pixels, differing = Sink(Path(plan.store)), 0, 0
     for block in blocks:
         owned = plan.grid.owned(block)
-        again = predict_block(bench(plan), block, Stopwatch()).rasters["mask"]
-        differing += int(np.count_nonzero(again != sink.read("mask", owned)))
+        again = predict_block(bench(plan), block, Stopwatch()).rasters
+        differs = np.zeros(owned.shape, np.bool_)
+        for name, raster in again.items():
+            if same_class or name == "mask":
+                differs |= (raster != sink.read(name, owned)).reshape(-1, *owned.shape).any(axis=0)
+        differing += int(np.count_nonzero(differs))
         pixels += owned.area
     close_bench()
     return pixels, differing

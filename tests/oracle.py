@@ -126,7 +126,7 @@ def one_pass(model: onnx.ModelProto, pixels: np.ndarray, margin: int = 32, strid
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    said = session.run(None, {"x": padded[None].astype(np.float32)})[0][0]
+    said = session.run(None, {session.get_inputs()[0].name: padded[None].astype(np.float32)})[0][0]
     return said[:, margin : margin + rows, margin : margin + cols]
 
 

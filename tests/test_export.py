@@ -12,6 +12,7 @@ from models.export import check_same, embedded, exported  # noqa: E402
 from models.unet import UNet  # noqa: E402
 from pipeline.errors import ModelError  # noqa: E402
 from pipeline.network.card import Card  # noqa: E402
+from pipeline.network.field import field_of  # noqa: E402
 from pipeline.network.resolve import resolve_card  # noqa: E402
 
 
@@ -78,3 +79,27 @@ def test_the_card_travels_in_the_file(model, tmp_path):
     card = earth_water.card({"IoU sea": 0.5})
     assert isinstance(card, Card)
     assert resolve_card(embedded(model, card), tmp_path / "file.onnx", None) == card
+
+
+def test_a_pixel_changes_nothing_beyond_the_reach_that_is_read_off_the_graph(network, model):
+    field = field_of(model)
+    assert field.bounded
+    assert field.inexact is None
+    assert field.stride == network.stride
+    side, middle = 96, 48
+    touched = torch.zeros(field.stride, 3, side, side)
+    for place in range(field.stride):  # each place within a stride has a reach of its own
+        touched[place, :, middle + place, middle + place] = 1e6
+    with torch.no_grad():
+        changed = (network(touched) != network(torch.zeros_like(touched))).any(1)
+    far = max(int((torch.nonzero(each) - middle - place).abs().max()) for place, each in enumerate(changed))
+    assert field.stride < far <= field.reach
+
+
+def test_an_answer_that_is_not_finite_is_refused(network, model):
+    other = type(model)()
+    other.CopyFrom(model)
+    head = next(each for each in other.graph.initializer if each.name == "head.bias")
+    head.CopyFrom(numpy_helper.from_array(np.full(3, np.nan, np.float32), head.name))
+    with pytest.raises(ModelError, match="nan from torch's"):
+        check_same(network, other, 3)

@@ -1,0 +1,141 @@
+"""Blocks on real Dask workers: bounded in flight, tried again, given up with a reason, and never one for another."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.cluster import local_cluster
+from flows.feed import IN_FLIGHT, feed
+from pipeline.errors import ModelError
+from pipeline.grid import Grid, Rect
+from pipeline.plan import Plan
+from pipeline.settings import Job
+from pipeline.store.record import Record, State
+from pipeline.work import close_bench, run_block
+from tests.oracle import noise, opened, save_model, save_scene, small_unet
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlyGrid(Grid):
+    """A grid of which some blocks kill the process that does them, as lack of memory would."""
+
+    deadly: tuple[int, ...] = ()
+
+    def owned(self, block: int) -> Rect:
+        """A block's pixels; the end, for some."""
+        if block in self.deadly:
+            os._exit(9)
+        return Grid.owned(self, block)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    place = tmp_path_factory.mktemp("feed")
+    save_model(place / "model.onnx", small_unet())
+    pixels = noise(250, 250).astype(np.float32)
+    pixels[0, 70, 70] = np.inf  # in block 5: what the network makes of it is not finite
+    save_scene(place / "scene.tif", pixels)
+    return place
+
+
+def planned(folder: Path, out: Path) -> Plan:
+    """A plan of 16 blocks, its store laid out."""
+    said = {"scenes": (str(folder / "scene.tif"),), "model": str(folder / "model.onnx"), "out": out, "device": "cpu"}
+    with opened(Job(**said, window=76, block=64)) as run:
+        assert run.todo == list(range(16))
+        return run.plan
+
+
+def deadly(plan: Plan, *blocks: int) -> Plan:
+    sides = {one.name: getattr(plan.grid, one.name) for one in fields(Grid)}
+    return replace(plan, grid=DeadlyGrid(**sides, deadly=blocks))
+
+
+@pytest.fixture(scope="module")
+def client():
+    with local_cluster(1) as made:
+        yield made
+
+
+def by_block(records) -> dict[int, Record]:
+    found = {}
+    for record in records:
+        assert record.block not in found
+        found[record.block] = record
+    return found
+
+
+def known(client) -> int:
+    """How many tasks the scheduler holds."""
+    return client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_any_order_gives_the_shards_that_this_process_makes(folder, client, tmp_path, seed):
+    here, there = (planned(folder, tmp_path / name) for name in ("here", "there"))
+    order = random.Random(seed).sample(range(16), 16)
+    found = by_block(feed(client, there, order, attempts=1, workers=1))
+    assert set(found) == set(range(16))
+    for block in range(16):
+        own = run_block(here, block)
+        assert (found[block].state, found[block].shards, found[block].counts) == (own.state, own.shards, own.counts)
+    close_bench()
+
+
+def test_no_more_blocks_are_in_flight_than_the_workers_can_use(folder, client, tmp_path):
+    plan, most = planned(folder, tmp_path), 0
+    for record in feed(client, plan, range(16), attempts=1, workers=1):
+        assert record.state in {State.DONE, State.FAILED}
+        most = max(most, known(client))
+    assert 1 < most <= IN_FLIGHT
+
+
+def test_a_feed_that_is_left_takes_its_blocks_back(folder, client, tmp_path):
+    blocks = feed(client, planned(folder, tmp_path), range(16), attempts=1, workers=1)
+    next(blocks)
+    blocks.close()
+    until = time.monotonic() + 20
+    while known(client) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert known(client) == 0
+
+
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_a_block_that_fails_is_tried_again_and_then_given_up_with_the_reason(folder, client, tmp_path, attempts):
+    found = by_block(feed(client, planned(folder, tmp_path), [4, 5, 6], attempts, workers=1))
+    assert {block: found[block].state for block in (4, 6)} == {4: State.DONE, 6: State.DONE}
+    assert (found[5].state, found[5].attempts) == (State.FAILED, attempts)
+    assert "NaN or infinity" in found[5].reason
+
+
+def test_what_no_block_can_be_done_with_ends_the_run(folder, client, tmp_path):
+    plan = planned(folder, tmp_path / "out")
+    save_model(tmp_path / "changed.onnx", small_unet(seed=1))
+    changed = replace(plan, network=replace(plan.network, path=str(tmp_path / "changed.onnx")), store=f"{plan.store} ")
+    with pytest.raises(ModelError, match="changed since the run was planned"):
+        list(feed(client, changed, range(16), attempts=3, workers=1))
+
+
+def test_a_block_that_kills_its_worker_each_time_is_given_up_and_no_other_is(folder, client, tmp_path):
+    plan = deadly(planned(folder, tmp_path), 1)
+    found = by_block(feed(client, plan, range(5), attempts=2, workers=1))
+    assert {block: found[block].state for block in (0, 2, 3, 4)} == dict.fromkeys((0, 2, 3, 4), State.DONE)
+    assert (found[1].state, found[1].attempts) == (State.FAILED, 2)
+    assert "died" in found[1].reason
+
+
+@pytest.mark.slow
+def test_several_that_kill_among_many_that_fail_or_succeed(folder, tmp_path):
+    plan = deadly(planned(folder, tmp_path), 0, 6, 15)
+    with local_cluster(2) as client:
+        found = by_block(feed(client, plan, range(16), attempts=2, workers=2))
+    failed = {block for block, record in found.items() if record.state is State.FAILED}
+    assert failed == {0, 5, 6, 15}
+    assert len(found) == 16
