@@ -56,6 +56,8 @@ def local_cluster(workers: int) -> Iterator[Client]:
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address=None,
+                    # Without one its HTTP server would ask for 8787, and complain where another has that.
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                     memory_limit=None,
                     # A scheduler runs whatever it is sent: only this process has the key.
                     security=Security.temporary(),

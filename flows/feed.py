@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
+from pipeline.errors import InputError, portable
 from pipeline.plan import Plan
 from pipeline.store.record import Record, State
 from pipeline.work import run_block
 
+Outcome = Record | Exception
 IN_FLIGHT = 3  # blocks for each worker: one being done, two waiting
 
 
@@ -25,6 +27,14 @@ class _Try:
     alone: bool = False
 
 
+def do_block(plan: Plan, block: int, attempt: int) -> Outcome:
+    """Do a block on a worker. What keeps it from doing any comes back as a value: so it leaves its causes behind."""
+    try:
+        return run_block(plan, block, attempt)
+    except InputError as error:
+        return portable(error)
+
+
 def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, workers: int) -> Iterator[Record]:
     """Have blocks done and yield their records as they come, in no order.
 
@@ -34,11 +44,11 @@ def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, worke
     """
     waiting = deque(_Try(block) for block in blocks)
     suspects: deque[_Try] = deque()
-    running: dict[Future[Record], _Try] = {}
+    running: dict[Future[Outcome], _Try] = {}
     finished = as_completed(raise_errors=False)
 
     def start(one: _Try) -> None:
-        future = client.submit(run_block, plan, one.block, one.attempt, pure=False)
+        future = client.submit(do_block, plan, one.block, one.attempt, pure=False)
         running[future] = one
         finished.add(future)
 
@@ -63,11 +73,13 @@ def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, worke
             client.cancel(list(running), force=True)
 
 
-def _record(future: Future[Record], one: _Try) -> Record | None:
+def _record(future: Future[Outcome], one: _Try) -> Record | None:
     """What came of a try; None where its worker died and another block may have killed it."""
     if future.status == "finished":
-        record: Record = future.result()
-        return record
+        outcome = future.result()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
     error = future.exception()
     if isinstance(error, KilledWorker):
         reason = "the worker that did it died, and no other block was being done; it may need more memory than there is"

@@ -7,6 +7,7 @@ first block is due.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -263,7 +264,8 @@ def status_of(out: Path) -> list[SceneStatus]:
 
 
 def _ledgers(out: Path) -> Iterator[Path]:
-    for folder in (out, *sorted(out.iterdir())) if out.is_dir() else ():
+    there = os.path.isdir(out)  # noqa: PTH112  # Path.is_dir raises for a name that is too long
+    for folder in (out, *sorted(out.iterdir())) if there else ():
         if (folder / LEDGER / "journal.jsonl").is_file():
             yield folder / LEDGER
 

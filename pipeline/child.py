@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
-from pipeline.errors import RoomError
+from pipeline.errors import RoomError, portable
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ def _answer(to: Connection, work: Callable[..., object], args: tuple[object, ...
         answer = True, work(*args)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is raised again by the caller
         error.add_note(f"In a child process: {traceback.format_exc()}")
-        to.send((False, error))
+        to.send((False, portable(error)))
     else:
         to.send(answer)
 

@@ -12,7 +12,7 @@ MaskmillError
 └── BlockError            one block failed: it becomes a named hole, the run goes on
 
 Every message is a sentence: what was wrong, with which numbers, and what to do.
-Errors travel between processes: each pickles, because each holds its message alone.
+Errors travel between processes by `portable`: each holds its message alone, but what caused it may not pickle.
 """
 
 from __future__ import annotations
@@ -64,3 +64,11 @@ class RoomError(InputError):
 
 class BlockError(MaskmillError):
     """One block failed; it becomes a named hole and the run goes on."""
+
+
+def portable(error: Exception) -> Exception:
+    """The error as it may travel to another process.
+
+    Causes and contexts stay behind: those of other libraries (rasterio 1.5's, for one) do not all come out of a pickle.
+    """
+    return type(error)(error.message) if isinstance(error, MaskmillError) else error

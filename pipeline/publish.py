@@ -20,8 +20,8 @@ from pipeline.store.sink import Sink
 Tick = Callable[[str, int, int], None]  # stage, pixels done, pixels in all
 
 
-def publish(plan: Plan, folder: Folder, facts: Facts, tick: Tick) -> dict[str, Any]:
-    """Make everything that a result has beside level 0 and put it into place.
+def publish(plan: Plan, folder: Folder, facts: Callable[[], Facts], tick: Tick) -> dict[str, Any]:
+    """Make everything that a result has beside level 0 and put it into place; the report, of `facts` by then, last.
 
     Returns what was made, for the ledger: (length, CRC-32) of each file, and of each coarser shard. Everything is made
     anew each time, so it may be killed anywhere.
@@ -34,12 +34,13 @@ def publish(plan: Plan, folder: Folder, facts: Facts, tick: Tick) -> dict[str, A
         _write_cogs(plan, folder, tick)
         mask, target = folder.products / "mask.tif", folder.products / "quicklook.png"
         classes = plan.network.card.classes
-        quicklook.draw(image.result(), mask, classes, facts.fold.counts, plan.scene.name, target)
+        quicklook.draw(image.result(), mask, classes, facts().fold.counts, plan.scene.name, target)
     files = {path.name: shard_at(path) for path in sorted(folder.products.iterdir())}
     for name in files:
         sync(folder.products / name)
-    put_whole(folder.products / "report.json", json.dumps(facts.as_dict(), indent=1).encode())
-    facts.fold.save(folder.ledger / "blocks.npz")
+    report = facts()
+    put_whole(folder.products / "report.json", json.dumps(report.as_dict(), indent=1).encode())
+    report.fold.save(folder.ledger / "blocks.npz")
     folder.publish()
     return {"identity": plan.digest, "files": files, "levels": shards}
 

@@ -85,7 +85,7 @@ class SceneRun:
         """Publish if nothing is pending and something is new; returns the report."""
         self.ledger.flush()
         if self.complete and not self.published:
-            self.ledger.event("published", publish(self.plan, self.folder, self.facts(), tick))
+            self.ledger.event("published", publish(self.plan, self.folder, self.facts, tick))
         report = self.facts().as_dict()
         if self.complete and self.folder.beside:
             self.ledger.close()
@@ -107,7 +107,11 @@ def open_run(job: Job, name: str, settle: Settle) -> SceneRun:
     folder, settled, resumed = _choose_folder(job, name, settle)
     demand_startable(job, settled, fresh=not resumed)
     absent = _absent(job.out, name)
-    lease = _hold(job.out, name)
+    try:
+        lease = _hold(job.out, name)
+    except BaseException:
+        _remove_empty(absent)
+        raise
     if not resumed and not folder.beside and folder.choices():
         lease.release()
         raise LeaseError(f"Another run has made {folder.path} since this one looked; run again to go on with it.")
@@ -144,8 +148,8 @@ def _absent(out: Path, name: str) -> list[Path]:
 
 def _remove_empty(folders: list[Path]) -> None:
     """Remove what was made in vain; a folder that another run has found a use for stays."""
-    with suppress(OSError):
-        for folder in folders:
+    for folder in folders:
+        with suppress(OSError):
             folder.rmdir()
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from pipeline.errors import BlockError, SceneError
+from pipeline.errors import BlockError, SceneError, portable
 from pipeline.grid import Rect
 from pipeline.raster.reader import Reader, tiles_touched
 from pipeline.raster.source import open_scene
@@ -159,7 +159,7 @@ def test_data_that_are_cut_short_are_found_on_reading_at_the_latest(tmp_path, dr
     with pytest.raises(kind, match=r"a\.tif") as caught:
         Reader(open_scene(str(path), None)).read(Rect(0, 0, 300, 400))
     assert said in caught.value.message
-    assert pickle.loads(pickle.dumps(caught.value)).message == caught.value.message
+    assert pickle.loads(pickle.dumps(portable(caught.value))).message == caught.value.message
 
 
 def test_a_damaged_png_is_found(tmp_path):
