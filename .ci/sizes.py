@@ -23,5 +23,10 @@ def too_long(path: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    found = [line for folder in ("pipeline", "flows", "models") for path in Path(folder).rglob("*.py") for line in too_long(path)]
+    found = [
+        line
+        for folder in ("pipeline", "flows", "models")
+        for path in Path(folder).rglob("*.py")
+        for line in too_long(path)
+    ]
     sys.exit("\n".join(found) or 0)

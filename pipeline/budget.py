@@ -19,7 +19,7 @@ from pipeline.errors import RoomError
 from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
 from pipeline.network.host import Recipe
-from pipeline.raster.access import CACHE_BYTES
+from pipeline.raster.access import CACHE_BYTES, PUBLISH_CACHE_BYTES
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import staging_rows
 from pipeline.store.hierarchy import Product
@@ -71,9 +71,12 @@ def blend_bytes(grid: Grid, card: Card) -> int:
 
 
 def publish_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
-    """What publishing holds beside GDAL's cache: four shards and the one made of them, or a mean's wider sums."""
+    """What publishing holds: four shards and the one made of them, or a mean's wider sums; GDAL's cache, twice.
+
+    Image and mask are read at once by two threads, and what one has freed in its part of the heap the other cannot use.
+    """
     channels = [product.channels or 1 for product in products]
-    return max(10 * channels[0], *(40 * count for count in channels[1:]), 0) * grid.block**2 + CACHE_BYTES
+    return max(10 * channels[0], *(40 * count for count in channels[1:]), 0) * grid.block**2 + 2 * PUBLISH_CACHE_BYTES
 
 
 def stage_bytes(scene: Scene) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import cog, pyramid, quicklook
 from pipeline.folder import Folder
 from pipeline.plan import Plan
+from pipeline.raster.access import PUBLISH_CACHE_BYTES, cache_of
 from pipeline.report import Facts
 from pipeline.store.hierarchy import levels
 from pipeline.store.ledger import Ledger
@@ -28,7 +29,7 @@ def publish(plan: Plan, folder: Folder, facts: Callable[[], Facts], tick: Tick) 
     """
     shutil.rmtree(folder.products, ignore_errors=True)
     folder.products.mkdir(parents=True)
-    with ThreadPoolExecutor(1) as pool:
+    with cache_of(PUBLISH_CACHE_BYTES), ThreadPoolExecutor(1) as pool:
         image = pool.submit(quicklook.image_of, plan.scene)
         shards = _pyramid(plan, Sink(folder.building), tick)
         _write_cogs(plan, folder, tick)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -11,11 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
+from rasterio.windows import Window
 
 from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.errors import SceneError
 from pipeline.network.card import MaskClass
-from pipeline.raster.access import GDAL_ERRORS, environment, open_file
+from pipeline.raster.access import GDAL_ERRORS, PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE
 
@@ -23,6 +26,7 @@ SIDE = 640  # px: the longer side of each of the three pictures
 GAP, LINE = 12, 22
 LOW, HIGH = 2, 98  # percentiles that become black and white
 OPACITY = 0.45
+PART_BYTES = PUBLISH_CACHE_BYTES // 2  # of a row of tiles, which has to stay in the cache beside what else is in it
 STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "no data"}
 
 
@@ -44,10 +48,10 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     picture = np.zeros((*size, 3), np.uint8)
     try:
         with environment(), open_file(Path(scene.uri)) as file:
-            raw = _read(file, bands, size)
-            valid = file.dataset_mask(out_shape=size, resampling=Resampling.nearest) > 0
+            parts = [_read(file, bands, *part) for part in _upright_parts(scene, size)]
     except (SceneError, *GDAL_ERRORS):
         return picture
+    raw, valid = (np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True))
     valid &= np.isfinite(raw).all(axis=0)
     if not valid.any():
         return picture
@@ -58,12 +62,30 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     return picture
 
 
-def _read(file: DatasetReader, bands: Sequence[int], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Bands (band, row, col) at another size; rasterio reads bands of several types one by one only."""
+def _upright_parts(scene: Scene, size: tuple[int, int]) -> Iterator[tuple[Window, tuple[int, int]]]:
+    """(window of the scene, its size in the picture), from left to right.
+
+    GDAL reads a smaller picture line by line. A part is so narrow that its row of tiles stays in the cache
+    meanwhile, or each tile would be decoded once for every line that it holds.
+    """
+    across = -(-scene.width // scene.tile[1])
+    count = min(across, size[1], -(-across * scene.tile_bytes // PART_BYTES))
+    edges = [size[1] * number // count for number in range(count + 1)]
+    factor = scene.width / size[1]
+    for left, right in pairwise(edges):
+        yield Window(left * factor, 0, (right - left) * factor, scene.height), (size[0], right - left)
+
+
+def _read(
+    file: DatasetReader, bands: Sequence[int], window: Window, size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Bands (band, row, col) and validity (row, col) of a window at another size."""
+    # rasterio reads bands of several types one by one only
     alike = len({file.dtypes[band - 1] for band in bands}) == 1
-    parts = [list(bands)] if alike else [[band] for band in bands]
-    read = [file.read(part, out_shape=(len(part), *size), resampling=Resampling.nearest) for part in parts]
-    return np.concatenate(read).astype(np.float64)
+    together = [list(bands)] if alike else [[band] for band in bands]
+    how: dict[str, Any] = {"window": window, "resampling": Resampling.nearest}
+    read = [file.read(some, out_shape=(len(some), *size), **how) for some in together]
+    return np.concatenate(read).astype(np.float64), file.dataset_mask(out_shape=size, **how) > 0
 
 
 def draw(

@@ -120,10 +120,12 @@ def resume(folder: Path, model: str) -> None:
     scene = folder / "thousand.tif"
     write_scene(scene, 25 * 128, 40 * 128)
     command = [sys.executable, "-m", "flows.cli", "run", str(scene), "--model", model, "--out", str(folder / "resume")]
-    sides = ["--block", "128", "--window", str(128 + 2 * margin_of(model)), "--device", "cpu"]
+    sides = ["--block", "128", "--window", str(128 + 2 * margin_of(model)), "--device", "cpu", "--margin", "exact"]
     ledger = folder / "resume" / "thousand" / "ledger"
     first = subprocess.Popen([*command, *sides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (ledger / "journal.jsonl").exists() or len(read_ledger(ledger)[1].of(State.PENDING)) > 100:
+        if first.poll() is not None:
+            raise SystemExit(f"the first run ended by itself, with {first.returncode}")
         time.sleep(0.2)
     first.kill()
     first.wait()

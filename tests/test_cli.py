@@ -135,7 +135,7 @@ def test_an_error_that_nobody_foresaw_is_a_sentence_and_keeps_its_traceback(caps
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_with_its_number_and_says_how_to_go_on(capsys, number, code):
-    before = signal.getsignal(signal.SIGTERM)
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
 
     def body() -> None:
         os.kill(os.getpid(), number)
@@ -144,7 +144,8 @@ def test_a_signal_ends_with_its_number_and_says_how_to_go_on(capsys, number, cod
     try:
         assert exit_code(_command(body), []) == code
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for each, handler in before.items():
+            signal.signal(each, handler)
     assert "the same command goes on" in capsys.readouterr().err
 
 

@@ -44,7 +44,7 @@ PLACES = {
 PRODUCTS = (Product("mask"), Product("confidence"), Product("probabilities", 2, ("sea & <lakes>", "Grünland")))
 
 
-def published(folder: Path, place: dict[str, object], height: int = 300, width: int = 1100) -> Scene:
+def published(folder: Path, place: dict[str, object], height: int = 200, width: int = 520) -> Scene:
     """Random rasters of all products, with all levels, as Zarr and as GeoTIFFs."""
     scene = open_scene(str(save_scene(folder / "scene.tif", noise(height, width, bands=1), **place)), None)
     grid, sink = Grid(height, width, 1, 256, 0, 512), Sink(folder / "mask.zarr")
@@ -64,16 +64,28 @@ def published(folder: Path, place: dict[str, object], height: int = 300, width: 
     return scene
 
 
-@pytest.fixture(scope="module", params=PLACES)
-def placed(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cog")
-    return folder, published(folder, PLACES[request.param])
-
-
 @pytest.fixture(scope="module")
-def upright(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cog")
-    return folder, published(folder, PLACES["upright"])
+def publish(tmp_path_factory):
+    """Publish at a place, once."""
+    done: dict[str, tuple[Path, Scene]] = {}
+
+    def once(name: str) -> tuple[Path, Scene]:
+        if name not in done:
+            folder = tmp_path_factory.mktemp("cog")
+            done[name] = folder, published(folder, PLACES[name])
+        return done[name]
+
+    return once
+
+
+@pytest.fixture(params=PLACES)
+def placed(request, publish):
+    return publish(request.param)
+
+
+@pytest.fixture
+def upright(publish):
+    return publish("upright")
 
 
 @pytest.mark.parametrize("product", PRODUCTS, ids=lambda one: one.name)
@@ -89,20 +101,18 @@ def test_every_product_is_a_valid_cog_in_its_place(placed, product):
     assert left == {f"{one.name}.tif" for one in PRODUCTS}
 
 
-@pytest.mark.parametrize("product", PRODUCTS, ids=lambda one: one.name)
 @pytest.mark.parametrize("size", [(300, 1100), (1300, 90), (1, 1), (513, 1)])
-def test_every_overview_is_a_level_of_the_zarr_pixel_for_pixel(upright, tmp_path, product, size):
-    folder = upright[0]
-    if size != (300, 1100):
-        folder = tmp_path
-        published(folder, PLACES["upright"], *size)
-    sink, sizes = Sink(folder / "mask.zarr"), levels(*size)
-    with rasterio.open(folder / f"{product.name}.tif") as file:
-        assert len(file.overviews(1)) == len(sizes) - 1
-    for level, shape in enumerate(sizes):
-        with rasterio.open(folder / f"{product.name}.tif", **({"overview_level": level - 1} if level else {})) as file:
-            found = file.read() if product.channels else file.read(1)
-        assert np.array_equal(found, sink.read(product.name, Rect(0, 0, *shape), level))
+def test_every_overview_is_a_level_of_the_zarr_pixel_for_pixel(tmp_path, size):
+    published(tmp_path, PLACES["upright"], *size)
+    sink, sizes = Sink(tmp_path / "mask.zarr"), levels(*size)
+    for product in PRODUCTS:
+        path = tmp_path / f"{product.name}.tif"
+        with rasterio.open(path) as file:
+            assert len(file.overviews(1)) == len(sizes) - 1
+        for level, shape in enumerate(sizes):
+            with rasterio.open(path, **({"overview_level": level - 1} if level else {})) as file:
+                found = file.read() if product.channels else file.read(1)
+            assert np.array_equal(found, sink.read(product.name, Rect(0, 0, *shape), level))
 
 
 def test_the_mask_says_its_classes_colours_and_provenance(upright):

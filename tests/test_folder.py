@@ -29,7 +29,7 @@ def place(tmp_path_factory):
 
 def job(place: Path, out: Path, fill: float = 0.0, **said: object) -> Job:
     """A job whose result depends on `fill`."""
-    sides = {"window": 76, "block": 64, "card": {"fill": fill}, "device": "cpu"}
+    sides = {"window": 76, "block": 128, "card": {"fill": fill}, "device": "cpu"}
     return Job(scenes=(str(place / "scene.tif"),), model=str(place / "model.onnx"), out=out, **sides, **said)
 
 
@@ -219,7 +219,7 @@ def test_what_is_frozen_comes_back(place):
     folder = Folder(place / "a", "scene")
     identity, choices = folder.choices()
     assert identity == json.loads((place / "a" / "scene" / "report.json").read_text())["identity"]
-    assert (choices.core, choices.block) == (64, 64)
+    assert (choices.core, choices.block) == (64, 128)
     asked = Job.model_validate(folder.asked())
     assert asked.model_copy(update={"scenes": (str(place / "scene.tif"),)}) == job(place, place / "a")
     assert Path(asked.scenes[0].uri).is_absolute()

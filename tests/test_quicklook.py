@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.network.card import MaskClass
-from pipeline.quicklook import GAP, LINE, SIDE, draw, image_of, picture_size
+from pipeline.quicklook import GAP, LINE, PART_BYTES, SIDE, draw, image_of, picture_size
 from pipeline.raster.source import Scene, open_scene
 from pipeline.settings import FAILED, NODATA
 from tests.images import noise, stack_vrt, write_image
@@ -128,6 +132,15 @@ def test_what_is_invalid_is_black_and_moves_no_colour(tmp_path, dtype):
     picture = image_of(scene_of(tmp_path, pixels, **({} if dtype == "float32" else {"nodata": 255})))
     assert (picture[:5] == 0).all()
     assert np.abs(picture[6:].astype(int) - whole[6:]).max() <= 3
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 2000), st.integers(1, 60), st.integers(1, 200))
+def test_a_wide_image_is_read_in_parts_that_make_the_same_picture(tmp_path_factory, width, height, parts):
+    scene = scene_of(tmp_path_factory.mktemp("wide"), noise(3, height, width))
+    whole = image_of(replace(scene, tile_bytes=1))
+    tiles = {"tile": (height, 10), "tile_bytes": PART_BYTES * parts // -(-width // 10)}
+    assert np.array_equal(image_of(replace(scene, **tiles)), whole)
 
 
 def test_a_scene_without_a_valid_pixel_is_black_and_has_a_legend_all_the_same(tmp_path):

@@ -45,7 +45,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "batch": 2,
         "workers": 3,
         "products": ["confidence", "probabilities"],
-        "memory": 10**9,
+        "memory": "1.5G",
         "attempts": 1,
         "overwrite": True,
     }
@@ -53,6 +53,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
     job = load_job(written(tmp_path, said), {})
     assert job == Job(**said | {"scenes": (str(tmp_path / "a.tif"),), "out": tmp_path / "out"})
     assert (job.device, job.margin, job.products) == (Device.CPU, 16, {"confidence", "probabilities"})
+    assert job.memory == 3 * 2**29
 
 
 def test_flags_lie_over_the_file_and_a_flag_that_was_not_given_does_not(tmp_path):
@@ -123,12 +124,16 @@ def test_what_is_missing_is_named(tmp_path, key):
         ({"margin": -1}, "`margin` cannot be -1"),
         ({"margin": 1.5}, "`margin` cannot be 1.5"),
         ({"device": "gpu"}, "`device` cannot be 'gpu': input should be 'auto', 'cpu' or 'cuda'"),
-        ({"bands": [3, 0]}, "`bands.1` cannot be 0"),
-        ({"products": ["beauty"]}, "'confidence', 'probabilities' or 'disagreement'"),
+        ({"bands": [3, 0]}, "`bands` cannot be 0: say a list of band numbers from 1"),
+        ({"bands": []}, "`bands` cannot be []"),
+        ({"products": ["beauty"]}, "`products` cannot be 'beauty': say a list of some of confidence"),
+        ({"memory": "much"}, "`memory` cannot be 'much': say a size such as 800M or 8G"),
+        ({"model": ""}, "`model` cannot be '': say a zoo name"),
         ({"overlap": 0.9}, "`overlap` cannot be 0.9: input should be less than 0.9"),
         ({"overlap": float("nan")}, "`overlap` cannot be nan"),
         ({"window": 0}, "`window` cannot be 0"),
         ({"window": "big"}, "`window` cannot be 'big'"),
+        ({"window": True}, "`window` cannot be True"),
         ({"attempts": 11}, "`attempts` cannot be 11"),
         ({"card": [1]}, "`card` cannot be [1]"),
         ({"out": 3}, "`out` cannot be 3"),
@@ -147,6 +152,7 @@ def test_a_wrong_value_is_told_in_one_sentence(tmp_path, wrong, said):
         ("scenes: [", "is not YAML"),
         ("\0", "is not YAML"),
         ("? [1, 2]\n: 3", "is not YAML"),
+        ("window: 1\nwindow: 2", "`window` is said twice"),
         ("!!python/object:os.system {}", "is not YAML"),  # nothing in a job file is run
         ("1: 2", "there is no setting `1`"),
     ],
@@ -167,10 +173,10 @@ NUMBERS = st.none() | st.integers(1, 10**6)
 JOBS = st.builds(
     Job,
     scenes=st.lists(st.text() | st.builds(SceneEntry, name=st.text(), uri=st.text()), min_size=1, max_size=4),
-    model=st.text(),
+    model=st.text(st.characters(exclude_characters="\0"), min_size=1),
     out=st.sampled_from([Path("out"), Path("/a/b c/ü")]),
     card=st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.booleans()), max_size=3),
-    bands=st.none() | st.lists(st.integers(1, 20), max_size=4),
+    bands=st.none() | st.lists(st.integers(1, 20), min_size=1, max_size=4),
     device=st.sampled_from(Device),
     margin=st.sampled_from(["auto", "exact", "blend"]) | st.integers(0, 10**4),
     overlap=st.none() | st.floats(0, 0.9, exclude_min=True, exclude_max=True),

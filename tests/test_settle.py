@@ -160,8 +160,8 @@ def test_the_block_of_a_plan_is_kept_whatever_is_asked_for_later(folder, wanted,
 
 
 def test_another_window_is_another_result_where_it_decides_pixels(folder):
-    first = settled(folder, margin="blend", window=64)
-    again = settled(folder, first.plan.choices, margin="blend", window=128)
+    first = settled(folder, model="pooled.onnx", window=64, block=96)
+    again = settled(folder, first.plan.choices, model="pooled.onnx", window=128)
     assert first.plan.identity["settings"] != again.plan.identity["settings"]
 
 
@@ -192,7 +192,7 @@ def test_bands_and_pixels_that_the_model_does_not_eat_are_refused(folder, tmp_pa
 def test_another_ground_resolution_is_noted(folder):
     (note,) = settled(folder, window=76, card={"resolution": 30}).notes
     assert "30 m per pixel and the scene has 10 m" in note
-    assert settled(folder, window=76, card={"resolution": 12}).notes == ()
+    assert settled(folder, window=76).notes == ()
 
 
 def test_statistics_of_the_scene_are_the_affine_where_the_card_wants_them(tmp_path):

@@ -6,8 +6,11 @@ alone is asked to open it, a VRT only after its sources were looked at, and noth
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import rasterio
@@ -21,6 +24,9 @@ from pipeline.raster import vrt
 
 CACHE_BYTES = 64 << 20
 """What GDAL's block cache may hold in a process, in bytes; the plan counts it."""
+
+PUBLISH_CACHE_BYTES = 16 << 20
+"""What it may hold while a result is published, where tiles are read once and in order."""
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
 """What rasterio raises when GDAL cannot read something."""
@@ -51,11 +57,23 @@ _READABLE = "GeoTIFF, PNG, JPEG, JPEG 2000, WebP, BMP and VRT"
 set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
 # An image without a georeference is an ordinary image here.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+# What GDAL warns of while it reads a file well enough helps nobody; what it cannot read is raised.
+logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 
 def environment() -> rasterio.Env:
     """GDAL's settings for every open and read; enter it in the thread that reads."""
     return rasterio.Env(**_OPTIONS)
+
+
+@contextmanager
+def cache_of(size: int) -> Iterator[None]:
+    """Let GDAL's block cache hold so many bytes, in all threads, while the body runs."""
+    set_gdal_config("GDAL_CACHEMAX", size)
+    try:
+        yield
+    finally:
+        set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
 
 
 def local_path(uri: str) -> Path:
