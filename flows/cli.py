@@ -246,6 +246,8 @@ def check_model(
 
     found = zoo.checked(model, device)
     code = COMPLETE if found.finite else UNEXPECTED
+    if not found.finite:
+        screen.complain(f"{model} says NaN or infinity of random pixels: its scaling or its precision is at fault.")
     if as_json:
         screen.emit({**found.as_dict(), "exit_code": code})
     else:

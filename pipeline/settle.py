@@ -31,6 +31,7 @@ from pipeline.network.field import field_of
 from pipeline.network.model_file import find_model, load_model
 from pipeline.network.resolve import resolve_card
 from pipeline.plan import (
+    COARSEST,
     Choices,
     Margin,
     Network,
@@ -166,7 +167,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         store="",
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
-    notes = [note for note in (fallback, probe.note, _resolution_note(network.card, scene)) if note]
+    told = (fallback, probe.note, _resolution_note(network.card, scene), _coarse_note(margin, grid))
+    notes = [note for note in told if note]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:
@@ -216,6 +218,16 @@ def demand_bands(card: Card, scene: Scene) -> None:
             f"{scene.uri}: its pixels are {scene.dtype}, and the model was made for {card.dtype}. If the numbers mean "
             "the same, say so in the job file: card: {dtype: " + scene.dtype + "}."
         )
+
+
+def _coarse_note(margin: Margin, grid: Grid) -> str | None:
+    if not margin.exact or grid.window >= COARSEST * grid.stride:
+        return None
+    return (
+        f"A window of {grid.window} px makes the network's coarsest map smaller than {COARSEST} × {COARSEST}, where "
+        "sums are taken in another order: its cores may differ from one pass by rounding. "
+        f"Take {COARSEST * grid.stride} or more."
+    )
 
 
 def _resolution_note(card: Card, scene: Scene) -> str | None:

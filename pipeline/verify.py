@@ -71,8 +71,7 @@ def verify(settled: Settled, folder: Folder, sample: int, seed: int | None = Non
     if not done:
         raise SettingsError(f"{folder.path} has no block that is done, so there is nothing to verify yet.")
     blocks = tuple(sorted(random.Random(seed).sample(done, min(sample, len(done)))))  # noqa: S311 - a sample, no secret
-    again = in_child(compare_blocks, plan, blocks, same_class)
-    crop = in_child(compare_crop, plan, blocks[0]) if plan.grid.stitch is Stitch.EXACT else None
+    again, crop = in_child(compare, plan, blocks, same_class)
     return _judged(plan, same_class, blocks, again, crop)
 
 
@@ -112,8 +111,16 @@ def _allowed(plan: Plan) -> float:
     return 1e-4 if plan.margin.kind.value.endswith("rounding") else 0.0
 
 
+def compare(
+    plan: Plan, blocks: tuple[int, ...], same_class: bool
+) -> tuple[tuple[int, int], tuple[Rect, float, int] | None]:
+    """What `compare_blocks` says and, unless windows blend, `compare_crop`; to be called in a process of its own."""
+    again = compare_blocks(plan, blocks, same_class)
+    return again, compare_crop(plan, blocks[0]) if plan.grid.stitch is Stitch.EXACT else None
+
+
 def compare_blocks(plan: Plan, blocks: tuple[int, ...], same_class: bool) -> tuple[int, int]:
-    """(pixels, pixels that differ) of blocks computed again; to be called in a process of its own.
+    """(pixels, pixels that differ) of blocks computed again.
 
     On the same numeric class a pixel is the same where all products are; on another their steps round otherwise, and
     the mask is compared alone.

@@ -165,7 +165,7 @@ def test_after_a_replacing_that_was_killed_users_find_one_of_the_two_whole(place
 
 
 def test_an_unfinished_replacement_of_another_identity_is_discarded(place, out):
-    with opened(job(place, out, 2.0, overwrite=True)) as run:
+    with opened(job(place, out, overlap=0.5, overwrite=True)) as run:
         do_blocks(run, run.todo[:2])
     assert (out / ".scene.new").exists()
     assert run_here(job(place, out, 1.0, overwrite=True))["complete"]

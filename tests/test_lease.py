@@ -226,3 +226,12 @@ def test_a_file_that_says_nothing_holds_nothing(tmp_path):
         (tmp_path / f"lease-{number:06d}.json").write_bytes(content)
         Lease.acquire(tmp_path, "one").release()
         only_file(tmp_path).rename(tmp_path / "gone")
+
+
+def test_a_lease_that_is_withdrawn_leaves_no_file_and_keeps_nobody_out(tmp_path):
+    with Lease.acquire(tmp_path / "held", "another"):
+        pass
+    Lease.acquire(tmp_path / "held", "a run").withdraw()
+    assert not list((tmp_path / "held").iterdir())
+    with Lease.acquire(tmp_path / "held", "the next") as lease:
+        lease.check()

@@ -165,10 +165,13 @@ def test_another_window_is_another_result_where_it_decides_pixels(folder):
     assert first.plan.identity["settings"] != again.plan.identity["settings"]
 
 
-def test_a_network_of_another_stride_is_told_by_its_digest_and_not_by_sides_that_do_not_fit(folder):
-    first = settled(folder, window=76, block=128)
-    frozen = replace(first.plan.choices, core=75, block=150)  # as a network with a stride of 3 would have it
-    assert settled(folder, frozen).plan.grid.core % 2 == 0
+def test_a_network_of_another_stride_is_told_by_its_digest_and_not_by_sides_that_do_not_fit(folder, tmp_path):
+    shutil.copy(folder / "model.onnx", tmp_path)
+    save_scene(tmp_path / "scene.tif", noise(40, 50))
+    frozen = replace(
+        settled(tmp_path).plan.choices, core=75, block=150
+    )  # as a network with a stride of 3 would have it
+    assert settled(tmp_path, frozen).plan.grid.core % 2 == 0
 
 
 def test_a_margin_that_was_measured_is_not_measured_again(folder):
@@ -192,6 +195,13 @@ def test_bands_and_pixels_that_the_model_does_not_eat_are_refused(folder, tmp_pa
 def test_another_ground_resolution_is_noted(folder):
     (note,) = settled(folder, window=76, card={"resolution": 30}).notes
     assert "30 m per pixel and the scene has 10 m" in note
+    assert settled(folder, window=76).notes == ()
+
+
+def test_a_window_too_small_for_sums_in_one_order_is_noted(folder):
+    (note,) = settled(folder, window=28).notes
+    assert "smaller than 16 × 16" in note
+    assert "Take 32 or more" in note
     assert settled(folder, window=76).notes == ()
 
 

@@ -51,6 +51,17 @@ def test_alpha_is_left_out_unless_it_is_asked_for(tmp_path):
     np.testing.assert_array_equal(Reader(scene).read(scene.rect)[0], noise(4, 9, 9)[[3, 0]])
 
 
+def test_an_alpha_band_that_is_asked_for_is_data_and_makes_no_pixel_invalid(tmp_path):
+    pixels = noise(4, 9, 9)
+    pixels[3, 2] = 0  # near infrared over water, in a file of four bands that GDAL takes for colours and alpha
+    path = str(write_image(tmp_path / "a.tif", pixels))
+    assert not Reader(open_scene(path, [1, 2, 3])).read(open_scene(path, None).rect)[1][2].any()
+    scene = open_scene(path, [1, 2, 3, 4])
+    found, valid = Reader(scene).read(scene.rect)
+    np.testing.assert_array_equal(found, pixels)
+    assert valid.all()
+
+
 def test_an_image_without_georeference_is_an_image(tmp_path, recwarn):
     scene = open_scene(str(write_image(tmp_path / "a.png", noise(3, 9, 9), driver="PNG")), None)
     facts = (scene.crs, scene.transform, scene.geographic, scene.resolution_m, scene.pixel_area())

@@ -137,6 +137,13 @@ def test_ctrl_c_ends_a_plan_at_any_moment(place, tmp_path, seconds):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.2, 0.5, 0.9, 1.4])
+def test_ctrl_c_ends_a_run_while_its_workers_start(place, tmp_path, seconds):
+    out = tmp_path / "out"
+    assert_stopped(on_terminal(*run_of("large.tif", "--out", out), cwd=place, keys=[seconds], when=b"144.0 megapixels"))
+
+
+@pytest.mark.slow
 def test_ctrl_c_ends_a_flow_run_and_its_server(place, tmp_path):
     run = run_of("large.tif", "--out", tmp_path / "out", "--prefect")
     home = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_LOGGING_LEVEL": "CRITICAL"}

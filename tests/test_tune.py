@@ -38,7 +38,7 @@ from tests.strategies import unet
 from tests.test_plan import scene
 
 DEEP = unet(widths=(8, 8, 8, 8, 8), seed=1)  # four poolings: the exact margin of 112 px more than doubles the work
-PIXELS = noise(560, 700)
+PIXELS = noise(420, 520)
 
 
 @given(st.integers(1, 64), st.integers(0, 500))

@@ -48,7 +48,7 @@ class Scene:
     nodata
         For each of `bands` the value that means nodata, in the band's dtype; None where there is none.
     alpha
-        The file's alpha band, from 1, or None.
+        The file's alpha band, from 1; None where there is none, or where it is wanted as a band.
     masks
         Bands whose mask bands have to be read; one stands for all where they share it.
     tile
@@ -159,7 +159,7 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None) -
             crs=_crs(path, dataset),
             transform=_transform(dataset),
             nodata=_nodata(dataset, chosen),
-            alpha=alpha,
+            alpha=None if alpha in chosen else alpha,  # GDAL takes the fourth of four bands for alpha, asked or not
             masks=_masks(dataset, chosen),
             tile=_tile(dataset, chosen),
             tile_bytes=_tile_bytes(dataset, chosen, alpha),
