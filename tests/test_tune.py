@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
-import os
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.budget import Budget, demand_memory
-from pipeline.child import in_child
-from pipeline.errors import ModelError, RoomError
 from pipeline.grid import Grid, Rect
 from pipeline.network.field import field_of
-from pipeline.network.model_file import find_model
 from pipeline.plan import Kind
 from pipeline.raster.source import open_scene
 from pipeline.settings import Job
@@ -154,32 +148,3 @@ def test_places_without_a_valid_pixel_measure_nothing(folder, tmp_path):
     margin = try_margins(empty, None)
     assert (margin.kind, margin.pixels) == (Kind.EXACT, 112)
     assert try_margins(empty, 16).difference == 0
-
-
-# Child processes
-
-
-def test_a_child_gives_its_result_and_its_own_errors_back():
-    assert in_child(pow, 2, 5) == 32
-    with pytest.raises(ZeroDivisionError):
-        in_child(operator.truediv, 1, 0)
-
-
-@pytest.mark.parametrize(
-    ("error", "work", "given"),
-    [(ModelError, find_model, ("/nowhere.onnx",)), (RoomError, demand_memory, (Budget(2, 3, 4, 5), 1))],
-)
-def test_an_error_of_ours_comes_out_of_a_child_as_it_went_in(error, work, given):
-    with pytest.raises(error) as here:
-        work(*given)
-    with pytest.raises(error) as there:
-        in_child(work, *given)
-    assert there.value.args == here.value.args
-    assert type(there.value) is type(here.value)
-
-
-def test_a_child_that_dies_is_told_as_a_lack_of_room():
-    with pytest.raises(RoomError, match="smaller --window or --batch"):
-        in_child(os._exit, 1)
-    with pytest.raises(RoomError):
-        in_child(os.abort)
