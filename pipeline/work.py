@@ -82,29 +82,21 @@ def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
     open_bench = bench(plan)
     watch = Stopwatch()
     before = open_bench.reader.bytes_read
-    reason, made = None, None
     try:
         made = predict_block(open_bench, block, watch)
+        return put_block(open_bench, block, made, watch, attempt, open_bench.reader.bytes_read - before)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded with it, none is swallowed
-        reason = error.message if isinstance(error, BlockError) else f"{type(error).__name__}: {error}"
-    bytes_read = open_bench.reader.bytes_read - before
-    if made is None:
         return Record(
             block=block,
             state=State.FAILED,
-            shards={},
-            counts={},
-            area=None,
             seconds=watch.stopped(),
-            bytes_read=bytes_read,
+            bytes_read=open_bench.reader.bytes_read - before,
             peak=peak_memory(),
             attempts=attempt,
-            reason=reason,
-            spread=None,
+            reason=error.message if isinstance(error, BlockError) else f"{type(error).__name__}: {error}",
         )
-    return put_block(open_bench, block, made, watch, attempt, bytes_read)
 
 
 def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attempt: int, bytes_read: int) -> Record:
@@ -123,7 +115,6 @@ def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attem
         bytes_read=bytes_read,
         peak=peak_memory(),
         attempts=attempt,
-        reason=None,
         spread=made.spread,
     )
 

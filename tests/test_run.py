@@ -18,6 +18,7 @@ from pipeline.grid import Rect
 from pipeline.settings import FAILED, NODATA, Job
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
+from pipeline.work import close_bench, run_block
 from tests.oracle import (
     do_blocks,
     expected_mask,
@@ -278,3 +279,15 @@ def test_all_products_are_published_in_one_store_and_as_cogs(folder, undisturbed
         assert file.descriptions == ("class 0", "class 1", "class 2")
     assert np.array_equal(probabilities.max(axis=0), confidence)
     assert np.array_equal(10 * probabilities.argmax(axis=0)[confidence > 200], read_mask(result)[confidence > 200])
+
+
+def test_a_shard_that_cannot_be_written_fails_its_block_and_no_other(folder):
+    with opened(job(folder, "unwritable", window=76, block=128)) as run:
+        shards = run.folder.store / "mask" / "c"
+        shards.write_bytes(b"")  # a file where the shards' folder should be
+        record = run_block(run.plan, 0)
+        assert (record.state, record.counts) == (State.FAILED, {})
+        assert "cannot be written" in record.reason
+        shards.unlink()
+        assert run_block(run.plan, 0).state is State.DONE
+        close_bench()
