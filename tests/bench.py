@@ -56,6 +56,12 @@ def run(scene: Path, out: Path, *flags: str) -> tuple[float, dict]:
     return seconds, json.loads((out / scene.stem / "report.json").read_text())
 
 
+def plan_of(scene: Path, *flags: str) -> dict:
+    command = [sys.executable, "-m", "flows.cli", "plan", str(scene), "--out", str(scene.parent / "none"), "--json"]
+    said = subprocess.run([*command, "--device", "cpu", *flags], check=True, capture_output=True, text=True).stdout
+    return json.loads(said.splitlines()[-1])["plans"][0]
+
+
 def bare(model: str, window: int, ready: multiprocessing.synchronize.Barrier) -> float:
     """Seconds per window of the bare network, one thread, batch 1."""
     options = ort.SessionOptions()
@@ -91,12 +97,13 @@ def bare_rate(model: str, window: int) -> float:
 
 
 def rate(folder: Path, model: str) -> None:
-    scene = folder / "scene.tif"
+    scene, flags = folder / "scene.tif", ("--model", model, "--workers", str(WORKERS))
     write_scene(scene, 10_240, 9_766)
-    seconds, report = run(scene, folder / "rate", "--model", model, "--workers", str(WORKERS))
-    window, core = report["grid"]["window"], report["grid"]["core"]
-    windows = -(-10_240 // core) * -(-9_766 // core)
-    alone = windows / bare_rate(model, window)
+    planned = plan_of(scene, *flags)
+    before = bare_rate(model, planned["window"])
+    seconds, report = run(scene, folder / "rate", *flags)
+    after = bare_rate(model, planned["window"])  # machines slow down and speed up: the mean of both is fair
+    alone = planned["windows"] / ((before + after) / 2)
     blocks = sum(report["seconds_by_stage"].values()) / WORKERS
     speed, stages = report["pixels"] / 1e6 / seconds, report["seconds_by_stage"]
     print(f"rate: {Path(model).stem}: {speed:.2f} megapixels/s, {seconds:.1f} s in all; bare {alone:.1f} s", end="; ")
