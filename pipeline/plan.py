@@ -25,7 +25,7 @@ from pipeline.store.hierarchy import Product
 
 CORE = 512  # px: on a CPU, cores of 512 beat 1536 by 1.9 × (caches); a chunk of 512 suits readers of the mask
 BLOCK = 2048  # px: a shard of 16 chunks
-FEW_BLOCKS = 16  # below this many, smaller blocks keep all workers busy to the end
+FEW_BLOCKS = 64  # below this many, smaller blocks keep all workers busy to the end
 COARSEST = 16  # px: ONNX Runtime sums in another order on feature maps smaller than this
 OVERLAP = 0.25  # of the window, blended with its neighbour, unless the job says otherwise
 BLEND_WINDOW = 512  # px, where neither job, card nor graph names one

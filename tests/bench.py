@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from pipeline.store.record import State
 
 WORKERS = os.cpu_count() or 1
 STRIPE = 2048
-BARE_RUNS = 12  # windows timed in each process
+BARE_RUNS = 30  # windows timed in each process
 
 
 def write_scene(path: Path, rows: int, cols: int) -> None:
@@ -71,12 +70,10 @@ def bare(model: str, window: int, ready: multiprocessing.synchronize.Barrier) ->
     pixels = np.random.default_rng(0).random((1, 3, window, window), np.float32)
     session.run(None, {name: pixels})
     ready.wait()
-    taken = []
+    start = time.perf_counter()
     for _ in range(BARE_RUNS):
-        start = time.perf_counter()
         session.run(None, {name: pixels})
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return (time.perf_counter() - start) / BARE_RUNS
 
 
 def _bare_in_process(queue: multiprocessing.Queue, *args: object) -> None:
