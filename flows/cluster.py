@@ -19,6 +19,7 @@ SETTINGS = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    "distributed.worker.profile.enabled": False,  # a look at the stack every 10 ms, which nobody reads
     "distributed.scheduler.allowed-failures": 0,  # a worker's death is told at once; `feed` finds the block that did it
 }
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not

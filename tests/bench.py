@@ -98,7 +98,7 @@ def rate(folder: Path, model: str) -> None:
     write_scene(scene, 10_240, 9_766)
     planned = plan_of(scene, *flags)
     before = bare_rate(model, planned["window"])
-    seconds, report = run(scene, folder / "rate", *flags)
+    seconds, report = run(scene, folder / Path(model).stem, *flags)
     after = bare_rate(model, planned["window"])  # machines slow down and speed up: the mean of both is fair
     alone = planned["windows"] / ((before + after) / 2)
     blocks = sum(report["seconds_by_stage"].values()) / WORKERS
