@@ -7,6 +7,10 @@ which window it was. A *block* is a square of whole cores with one owner, who re
 `core` rectangle.
 
 Rectangles are half-open, (row, col), in pixels of the scene; windows may reach beyond it, where pixels are reflected.
+
+Where the network wants another resolution than the scene has, windows and cores lie on a second grid, that of the
+*view*: the scene in pixels of that resolution, `zoom` of them to a side of the scene's. Blocks stay the scene's. Each
+pixel of the scene takes what the pixel of the view says in which its centre lies.
 """
 
 from __future__ import annotations
@@ -14,11 +18,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
+from math import ceil
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import SettingsError
+
+Index = TypeVar("Index", int, NDArray[np.int64])
+CHUNK = 512  # px: the chunk's side where cores lie on another grid than the mask's
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -98,9 +108,12 @@ class Grid:
     core, margin
         Sides in pixels; both multiples of `stride`. The window's side is core + 2 × margin.
     block
-        Side in pixels; a whole number of cores.
+        Side in pixels of the scene; a whole number of cores, unless the view is of another resolution.
     stitch
         Which windows a block needs: those of its own cores, or all that reach into it.
+    zoom
+        Pixels of the view to a pixel of the scene, along each axis. Core, margin, stride and windows are in pixels of
+        the view.
 
     Raises SettingsError where these laws do not hold.
 
@@ -113,6 +126,7 @@ class Grid:
     margin: int
     block: int
     stitch: Stitch = Stitch.EXACT
+    zoom: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -125,7 +139,14 @@ class Grid:
                     f"The {name} is {side} pixels; it must be a multiple of the network's stride, {self.stride}, "
                     f"and at least {least}."
                 )
-        if self.block < self.core or self.block % self.core:
+        if self.zoom <= 0:
+            raise SettingsError(f"The zoom is {self.zoom}; it must be above 0.")
+        if self.zoom != 1:
+            if self.block < 1 or self.block % self.chunk:
+                raise SettingsError(
+                    f"The block is {self.block} pixels; it must be a multiple of {CHUNK}, or at most that."
+                )
+        elif self.block < self.core or self.block % self.core:
             below = max(1, self.block // self.core) * self.core
             raise SettingsError(
                 f"The block is {self.block} pixels; it must be a whole number of cores of {self.core}: "
@@ -138,9 +159,19 @@ class Grid:
         return self.core + 2 * self.margin
 
     @property
+    def chunk(self) -> int:
+        """The side of what a reader of the mask decodes at once, in pixels of the scene; a block is a whole number."""
+        return self.core if self.zoom == 1 else min(self.block, CHUNK)
+
+    @property
     def scene(self) -> Rect:
         """The whole scene."""
         return Rect(0, 0, self.height, self.width)
+
+    @property
+    def view(self) -> Rect:
+        """The whole scene in pixels of the view."""
+        return Rect(0, 0, ceil(self.height * self.zoom), ceil(self.width * self.zoom))
 
     @property
     def blocks(self) -> tuple[int, int]:
@@ -150,7 +181,7 @@ class Grid:
     @property
     def cores(self) -> tuple[int, int]:
         """How many cores there are: (down, across)."""
-        return -(-self.height // self.core), -(-self.width // self.core)
+        return -(-self.view.height // self.core), -(-self.view.width // self.core)
 
     def __len__(self) -> int:
         """How many blocks there are in all."""
@@ -169,6 +200,22 @@ class Grid:
         top, left = row * self.block, col * self.block
         return Rect(top, left, top + self.block, left + self.block).intersect(self.scene)
 
+    def seen(self, block: int) -> Rect:
+        """The pixels of the view that a block's pixels lie in."""
+        owned = self.owned(block)
+        first, last = self._place(owned.top), self._place(owned.bottom - 1)
+        return Rect(first, self._place(owned.left), last + 1, self._place(owned.right - 1) + 1)
+
+    def spread(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(rows, columns) of `seen` that the rows and columns of `owned` take their values from."""
+        owned, seen = self.owned(block), self.seen(block)
+        rows = self._place(np.arange(owned.top, owned.bottom, dtype=np.int64))
+        return rows - seen.top, self._place(np.arange(owned.left, owned.right, dtype=np.int64)) - seen.left
+
+    def _place(self, pixel: Index) -> Index:
+        """In which pixel of the view the centre of a pixel of the scene lies, along one axis."""
+        return (2 * pixel + 1) * self.zoom.numerator // (2 * self.zoom.denominator)
+
     def windows(self, block: int) -> Iterator[Rect]:
         """The windows that a block computes, in the order of their origins, row by row.
 
@@ -185,8 +232,8 @@ class Grid:
         return Rect(top, left, top + self.window, left + self.window)
 
     def core_of(self, window: Rect) -> Rect:
-        """What is kept of a window in exact mode, clipped to the scene."""
-        return window.grown(-self.margin).intersect(self.scene)
+        """What is kept of a window in exact mode, clipped to the view."""
+        return window.grown(-self.margin).intersect(self.view)
 
     def hull(self, block: int) -> Rect:
         """What a block reads: the smallest rectangle around all its windows; it may reach beyond the scene."""
@@ -195,8 +242,10 @@ class Grid:
         return Rect(first.top, first.left, last.bottom, last.right)
 
     def hull_side(self) -> int:
-        """The longest side that any hull can have, in pixels."""
+        """The longest side that any hull can have, in pixels of the view."""
         cores = self.block // self.core
+        if self.zoom != 1:  # a block may begin and end inside a core
+            cores = ceil(self.block * self.zoom / self.core) + 1
         beyond = -(-self.margin // self.core) if self.stitch is Stitch.BLEND else 0
         return (cores + 2 * beyond) * self.core + 2 * self.margin
 
@@ -210,11 +259,11 @@ class Grid:
 
     def _seen_by(self, block: int) -> tuple[range, range]:
         """(rows, columns) of the cores whose windows a block computes."""
-        owned = self.owned(block)
+        seen = self.seen(block)
         reach = self.margin if self.stitch is Stitch.BLEND else 0
         return (
-            self._cores_reaching(owned.top, owned.bottom, reach, self.cores[0]),
-            self._cores_reaching(owned.left, owned.right, reach, self.cores[1]),
+            self._cores_reaching(seen.top, seen.bottom, reach, self.cores[0]),
+            self._cores_reaching(seen.left, seen.right, reach, self.cores[1]),
         )
 
     def _cores_reaching(self, start: int, stop: int, reach: int, count: int) -> range:

@@ -25,23 +25,13 @@ from pipeline.budget import (
 )
 from pipeline.errors import BlockError, SceneError, SettingsError
 from pipeline.grid import Grid, Stitch
+from pipeline.lay import COARSEST, lay_grid, stated_margin
 from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
 from pipeline.network.model_file import find_model, load_model
 from pipeline.network.resolve import resolve_card
-from pipeline.plan import (
-    COARSEST,
-    Choices,
-    Margin,
-    Network,
-    Plan,
-    identity_of,
-    lay_grid,
-    products_of,
-    recipe_of,
-    stated_margin,
-)
+from pipeline.plan import Choices, Margin, Network, Plan, identity_of, products_of, recipe_of
 from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.reader import tiles_touched

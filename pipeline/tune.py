@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pipeline.child import in_child
 from pipeline.errors import ModelError
 from pipeline.grid import Rect, Stitch
+from pipeline.lay import rounded_up
 from pipeline.network.engine import Engine
 from pipeline.network.host import Recipe
-from pipeline.plan import Kind, Margin, Network, rounded_up
+from pipeline.plan import Kind, Margin, Network
 from pipeline.probe import Probe, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from pipeline.budget import MIB, Budget, block_bytes, demand_disk, demand_memory, disk_bytes, publish_bytes
 from pipeline.errors import RoomError
 from pipeline.grid import Grid, Stitch
+from pipeline.lay import lay_grid, stated_margin
 from pipeline.network.field import Field
-from pipeline.plan import lay_grid, products_of, stated_margin
+from pipeline.plan import products_of
 from tests.mill import maskmill
 from tests.oracle import noise, opened, save_model, save_scene, small_card, small_unet
 from tests.test_plan import job as any_job

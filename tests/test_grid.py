@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -26,6 +28,22 @@ def grids(draw, stitch: Stitch | None = None) -> Grid:
         margin=stride * draw(st.integers(0, 9)),
         block=core * draw(st.integers(1, 4)),
         stitch=stitch or draw(st.sampled_from(Stitch)),
+    )
+
+
+@st.composite
+def zoomed(draw) -> Grid:
+    """Grids whose view has other pixels than the scene."""
+    stride = draw(st.integers(1, 4))
+    return Grid(
+        height=draw(st.integers(1, 90)),
+        width=draw(st.integers(1, 90)),
+        stride=stride,
+        core=stride * draw(st.integers(1, 6)),
+        margin=stride * draw(st.integers(0, 5)),
+        block=draw(st.integers(1, 60)),
+        stitch=draw(st.sampled_from(Stitch)),
+        zoom=draw(st.fractions(Fraction(1, 12), 12, max_denominator=12).filter(lambda zoom: zoom != 1)),
     )
 
 
@@ -125,6 +143,45 @@ def test_a_grid_pickles_small(grid):
 RECTS = st.builds(Rect, *[st.integers(-20, 20)] * 4)
 
 
+@given(zoomed())
+def test_every_pixel_of_the_scene_takes_the_pixel_of_the_view_that_its_centre_lies_in(grid):
+    assert grid.view.shape == (math.ceil(grid.height * grid.zoom), math.ceil(grid.width * grid.zoom))
+    for block in range(len(grid)):
+        owned, seen = grid.owned(block), grid.seen(block)
+        rows, cols = grid.spread(block)
+        assert [row + seen.top for row in rows] == [
+            math.floor((row + Fraction(1, 2)) * grid.zoom) for row in range(owned.top, owned.bottom)
+        ]
+        assert [col + seen.left for col in cols] == [
+            math.floor((col + Fraction(1, 2)) * grid.zoom) for col in range(owned.left, owned.right)
+        ]
+        assert (rows.min(), rows.max() + 1) == (0, seen.height)
+        assert (cols.min(), cols.max() + 1) == (0, seen.width)
+        assert grid.view.contains(seen)
+
+
+@given(zoomed())
+def test_the_windows_of_a_block_hold_all_that_it_takes_from_the_view(grid):
+    down, across = grid.cores
+    everywhere = [grid.window_of(row, col) for row in range(down) for col in range(across)]
+    for block in range(len(grid)):
+        seen, hull, windows = grid.seen(block), grid.hull(block), list(grid.windows(block))
+        if grid.stitch is Stitch.EXACT:
+            cores = covered((grid.core_of(window) for window in windows), *grid.view.shape)
+            assert (cores[seen.slices()] == 1).all()
+        else:
+            assert windows == [window for window in everywhere if window.intersect(seen).area]
+        assert all(hull.contains(window) for window in windows)
+        assert max(hull.shape) <= grid.hull_side()
+    assert grid.computed() == sum(len(list(grid.windows(block))) for block in range(len(grid))) * grid.window**2
+
+
+@given(grids())
+def test_without_a_zoom_the_view_is_the_scene(grid):
+    assert grid.view == grid.scene
+    assert all(grid.seen(block) == grid.owned(block) for block in range(len(grid)))
+
+
 @given(RECTS, RECTS)
 def test_what_two_rectangles_share_is_what_both_cover(one, other):
     def pixels(rect: Rect) -> set[tuple[int, int]]:
@@ -165,6 +222,8 @@ def test_an_axis_without_pixels_has_no_reflection():
         ({"margin": -4}, "margin is -4 pixels.*at least 0"),
         ({"block": 100}, "block is 100 pixels.*whole number of cores of 64: take 64 or 128"),
         ({"block": 32}, "take 64 or 128"),
+        ({"zoom": Fraction(0)}, "zoom is 0"),
+        ({"zoom": Fraction(1, 2), "block": 600}, "block is 600 pixels; it must be a multiple of 512"),
     ],
 )
 def test_what_breaks_a_law_is_said_with_its_numbers(wrong, said):

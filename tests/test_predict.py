@@ -10,11 +10,12 @@ import onnx
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
+from pipeline.lay import lay_grid, stated_margin
 from pipeline.network.card import Card
 from pipeline.network.field import layout_of
 from pipeline.network.mlm import embed
 from pipeline.network.rule import classes_of
-from pipeline.plan import Choices, Plan, identity_of, lay_grid, products_of, recipe_of, stated_margin
+from pipeline.plan import Choices, Plan, identity_of, products_of, recipe_of
 from pipeline.predict import Stopwatch, predict_block
 from pipeline.raster.source import open_scene
 from pipeline.settings import Job
