@@ -64,6 +64,7 @@ class Network:
     card: Card
     field: Field
     side: int | None  # the fixed side of its square input, in pixels, where the graph has one
+    notes: tuple[str, ...] = ()  # what the user should know of how it was understood
 
 
 @dataclass(frozen=True, slots=True)

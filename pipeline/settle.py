@@ -30,7 +30,7 @@ from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
 from pipeline.network.model_file import find_model, load_model
-from pipeline.network.resolve import resolve_card
+from pipeline.network.understand import understand
 from pipeline.plan import Choices, Margin, Network, Plan, identity_of, products_of, recipe_of
 from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
@@ -106,9 +106,10 @@ def open_network(path: Path, job: Job) -> Network:
     """Read a model and its card, and how far it looks. Raises ModelError and SettingsError."""
     file = find_model(path)
     model = load_model(file)
-    card = resolve_card(model, file, job.card)
+    found = understand(model, file, job.card)
+    card = found.card
     field = field_of(model, card.output, card.layout)
-    return Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card))
+    return Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card), found.notes)
 
 
 def _fixed_side(model: onnx.ModelProto, card: Card) -> int | None:
@@ -158,7 +159,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
     told = (fallback, probe.note, _resolution_note(network.card, scene), _coarse_note(margin, grid))
-    notes = [note for note in told if note]
+    notes = [*network.notes, *(note for note in told if note)]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:

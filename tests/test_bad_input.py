@@ -162,7 +162,7 @@ MODELS = {
     "missing.onnx": "are missing: it names the file 'gone.bin'",
     "outside.onnx": "no file inside the model's own folder",
     "absolute.onnx": "no file inside the model's own folder",
-    "cardless.onnx": "the card does not say `scaling`, `classes`",
+    "cardless.onnx": "does not say `scaling`, `classes`",
     "uint16.onnx": "its pixels are uint8, and the model was made for uint16",
 }
 

@@ -13,6 +13,7 @@ from pipeline.network.mlm import embed
 from pipeline.network.model_file import load_model
 from pipeline.network.resolve import resolve_card
 from pipeline.network.signature import answers, signature
+from pipeline.network.understand import understand
 from tests.cards import network
 
 OTHERS = Path(__file__).parents[2] / "shared" / "data" / "models"
@@ -97,7 +98,7 @@ def test_says_is_asked_for_where_the_last_operator_leaves_doubt():
     assert answers(model, "mask") is None
     _refused(
         SettingsError,
-        "does not say `says`. Say `says`: logits or probabilities",
+        r"does not say `says`: add to a.yaml beside it, or .* lines such as `says: logits` \(logits or probabilities\)",
         model,
         {"classes": ["a", "b"], "scaling": "none"},
     )
@@ -122,11 +123,17 @@ def test_a_card_that_does_not_fit_is_refused(overrides, words):
     _refused(SettingsError, words, network(3, 3), {"classes": ["a", "b", "c"], **REST, **overrides})
 
 
-def test_one_of_two_outputs_is_chosen():
+def test_of_several_outputs_the_first_that_can_be_a_mask_is_taken_and_said():
     model = network(3, 2, outputs=("first", "second"))
     said = {"classes": ["a", "b"], **REST}
-    _refused(SettingsError, r"2 outputs \(first, second\); say which is the mask's", model, said)
+    found = understand(model, Path("a.onnx"), said)
+    assert found.card.output == "first"
+    assert found.sources["output"].startswith("guessed")
+    assert any("2 outputs (first, second); the mask is made of `first`" in note for note in found.notes)
     assert resolve_card(model, Path("a.onnx"), {**said, "output": "second"}).output == "second"
+    del model.graph.output[0].type.tensor_type.shape.dim[2:]
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    assert resolve_card(model, Path("a.onnx"), said).output == "second"
 
 
 def test_networks_that_make_no_mask_are_refused():
@@ -143,7 +150,7 @@ def test_networks_that_make_no_mask_are_refused():
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("- 1", "must hold keys and values"), ("a: [", "is not YAML"), ("nam: x", "did you mean `name`")],
+    [("- 1", "must hold keys and values"), ("a: [", "cannot be read as YAML"), ("nam: x", "did you mean `name`")],
 )
 def test_a_yaml_that_says_nothing_is_refused(tmp_path, text, words):
     (tmp_path / "a.yaml").write_text(text)
@@ -193,7 +200,7 @@ def test_deepness_names_the_classes_of_each_output():
 @pytest.mark.parametrize(
     ("keys", "error", "words"),
     [
-        ({"model_type": '"Regressor"'}, ModelError, "is a Regressor; maskmill makes masks"),
+        ({"model_type": '"Detector"'}, ModelError, "is a Detector; maskmill makes masks"),
         (
             {"model_type": '"Segmentor"', "class_names": '{"0": "a", "2": "b"}'},
             SettingsError,
@@ -231,9 +238,7 @@ def test_deepness_models_of_others_need_nothing_said(name, classes):
 @pytest.mark.parametrize(
     ("name", "error", "words"),
     [
-        ("dummy_regression_models__dummy_regression_model", ModelError, "is a Regressor"),
         ("dummy_recognition_model", ModelError, "has 2 dimensions"),
-        ("dummy_segmentation_models__two_outputs_sigmoid_bsx1x512x512", SettingsError, "2 outputs"),
         ("one_output_sigmoid_red_detector", SettingsError, "does not say `scaling`, `classes`"),
     ],
 )

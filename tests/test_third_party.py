@@ -82,7 +82,7 @@ def test_the_nuclei_network_says_what_its_makers_say(run, tmp_path):
         ("dummy_segmentation_models__two_outputs_sigmoid_bsx512x512", {"output": "output2"}, None),
         ("dummy_regression_models__one_output_sigmoid_bsx512x512", {"classes": ["no", "yes"]}, None),
         ("dummy_segmentation_models__two_outputs_sigmoid_bsx1x512x512", {}, "2 outputs (output, output2); say which"),
-        ("dummy_segmentation_models__dummy_model", {}, "the card does not say"),
+        ("dummy_segmentation_models__dummy_model", {}, "does not say"),
         ("dummy_regression_models__dummy_regression_model", {}, "is a Regressor; maskmill makes masks"),
         ("dummy_recognition_model", {"classes": ["no", "yes"]}, "2 dimensions ([None, 224]), which is no mask"),
         ("dummy_superresolution_model", {"classes": ["a", "b", "c"]}, "128"),

@@ -4,7 +4,8 @@ Each value is JSON (class names of old models: a Python literal). Deepness takes
 `standardization_mean` and divides by `standardization_std`; it puts no activation after the network.
 
 Not taken over: `tiles_overlap` (the margin or the job says it), `seg_small_segment` (polygons are not made here), and
-that Deepness lets no class win below `seg_thresh` where there are several; here the most probable wins.
+that Deepness lets no class win below `seg_thresh` where there are several; here the most probable wins. A Regressor's
+`reg_output_scaling` is told and not applied.
 
 Keys: https://qgis-plugin-deepness.readthedocs.io, "Adding metadata to ONNX model"
 """
@@ -19,7 +20,7 @@ from typing import Any
 from pipeline.errors import ModelError, SettingsError
 from pipeline.network.signature import Signature
 
-_MARKS = {"model_type", "standardization_mean", "standardization_std", "seg_thresh"}
+_MARKS = {"model_type", "standardization_mean", "standardization_std", "seg_thresh", "reg_output_scaling"}
 _CHANNELS = 3  # red, green and blue, in this order, are what Deepness is given by default
 
 
@@ -30,32 +31,43 @@ def is_deepness(metadata: Mapping[str, str]) -> bool:
 
 def read_deepness(
     metadata: Mapping[str, str], seen: Signature, output: str | None, channels: int | None, source: str
-) -> dict[str, Any]:
-    """Read Deepness' keys as entries of a card.
+) -> tuple[dict[str, Any], list[str]]:
+    """Read Deepness' keys as entries of a card, and notes on what was left aside.
 
     `channels` is how many the chosen `output` has, where that is known. Raises ModelError for a model that makes no
-    masks and SettingsError for a value that cannot be read.
+    raster and SettingsError for a value that cannot be read.
     """
     said = {key: _value(key, text, source) for key, text in metadata.items() if key in _READ}
     kind = str(said.get("model_type", "Segmentor")).capitalize()
-    if kind != "Segmentor":
+    if kind not in ("Segmentor", "Regressor"):
         raise ModelError(
-            f"{source} says that the network is a {kind}; maskmill makes masks, and takes models of the type Segmentor."
+            f"{source} says that the network is a {kind}; maskmill makes masks and rasters of values, and takes models "
+            "of the types Segmentor and Regressor."
         )
     entries: dict[str, Any] = {"dtype": "uint8", "layout": "NCHW", "scaling": _scaling(said, source)}
     if seen.shape[1] == _CHANNELS:
         entries["bands"] = ["red", "green", "blue"]
     if isinstance(said.get("resolution"), int | float):
         entries["resolution"] = said["resolution"] / 100  # centimetres to metres
-    if "seg_thresh" in said:
-        entries["threshold"] = said["seg_thresh"]
     for key in ("tile_size", "tiles_size"):  # Deepness' code reads the first, its documentation names the second
         if key in said:
             entries["window"] = said[key]
+    if kind == "Regressor":
+        return entries | {"says": "values", "activation": "none"}, _untouched(said, source)
+    if "seg_thresh" in said:
+        entries["threshold"] = said["seg_thresh"]
     for key in ("names", "class_names"):
         if key in said:
             entries["classes"] = _classes(said[key], _place(seen, output), channels, source)
-    return entries
+    return entries, []
+
+
+def _untouched(said: Mapping[str, Any], source: str) -> list[str]:
+    """That a Regressor's values are the network's own."""
+    factor = said.get("reg_output_scaling", 1)
+    if factor == 1:
+        return []
+    return [f"{source} would have the values multiplied by {factor}; they are kept as the network says them."]
 
 
 _READ = _MARKS | {"class_names", "names", "resolution", "tiles_size", "tile_size"}

@@ -89,14 +89,20 @@ def mask_shape(model: ModelProto, output: str) -> Shape:
             f"The network's output `{output}` holds {name}; a mask is made of logits or probabilities: export the "
             "network without its last ArgMax or threshold."
         )
-    shape = shape_of(ports[output])
-    if len(shape) not in (3, 4) or (len(shape) == 4 and None in (shape[1], shape[3])):
-        shape = _inferred(model, output) or shape
+    shape = output_shape(model, output)
     if len(shape) not in (3, 4):
         raise ModelError(
             f"The network's output `{output}` has {len(shape)} dimensions ({list(shape)}), which is no mask: a mask "
             "has four (batch, channel, height, width in the input's order) or three (batch, height, width)."
         )
+    return shape
+
+
+def output_shape(model: ModelProto, output: str) -> Shape:
+    """The shape of an output, inferred where the graph does not note it; () where nothing is known."""
+    shape = shape_of(next(port for port in model.graph.output if port.name == output))
+    if len(shape) not in (3, 4) or (len(shape) == 4 and None in (shape[1], shape[3])):
+        return _inferred(model, output) or shape
     return shape
 
 
@@ -110,11 +116,12 @@ def _inferred(model: ModelProto, output: str) -> Shape:
 
 def answers(model: ModelProto, output: str) -> Literal["logits", "probabilities"] | None:
     """Whether an output is logits or probabilities, where the operator that makes it leaves no doubt; else None."""
-    last = _last_operator(model, output)
+    last = last_operator(model, output)
     return _ANSWERS.get(last) if last else None
 
 
-def _last_operator(model: ModelProto, output: str) -> str | None:
+def last_operator(model: ModelProto, output: str) -> str | None:
+    """Which operator makes an output's numbers, before those that only move them."""
     makers = {name: node for node in model.graph.node for name in node.output}
     node = makers.get(output)
     while node is not None and node.op_type in _PASSING:

@@ -1,0 +1,31 @@
+"""What a model's file says of itself in its metadata: STAC MLM under `mlm`, else the keys of QGIS Deepness."""
+
+from __future__ import annotations
+
+import json
+
+from onnx import ModelProto
+
+from pipeline.errors import SettingsError
+from pipeline.network.deepness import is_deepness, read_deepness
+from pipeline.network.foreign.told import Graph, Told
+from pipeline.network.mlm import KEY, read_mlm
+
+
+def metadata_of(model: ModelProto, graph: Graph) -> list[Told]:
+    """What the metadata says, if anything. Raises SettingsError where it cannot be read."""
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    source = f"The metadata of {graph.file}"
+    if KEY in metadata:
+        try:
+            entries = read_mlm(json.loads(metadata[KEY]), f"{source} under `{KEY}`")
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise SettingsError(f"{source} under `{KEY}` is not what STAC MLM 1.5 describes ({reason}).") from None
+        return [Told("the metadata (STAC MLM)", entries)]
+    if not is_deepness(metadata):
+        return []
+    entries, notes = read_deepness(metadata, graph.seen, graph.output, graph.channels("NCHW"), source)
+    if graph.output and graph.answers is None:
+        entries.setdefault("says", "probabilities")  # Deepness puts nothing after the network
+    return [Told("the metadata (QGIS Deepness)", entries, tuple(notes))]
