@@ -16,8 +16,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from flows.ending import COMPLETE, HOLES, NOT_STARTED, UNEXPECTED, exit_code
+from flows.ending import COMPLETE, HOLES, NOT_STARTED, exit_code
 from flows.options import (
+    FLAGS,
     Bands,
     Batch,
     Block,
@@ -238,21 +239,31 @@ def show_model(model: Annotated[str, typer.Argument(metavar="MODEL")], as_json: 
 @models.command("check")
 def check_model(
     model: Annotated[str, typer.Argument(metavar="MODEL")],
-    device: Annotated[str, typer.Option(metavar="auto|cpu|cuda")] = "auto",
+    scene: Annotated[str | None, typer.Argument(metavar="SCENE", help="Run on its middle; default: noise.")] = None,
+    job: JobFile = None,
+    device: Device = None,
+    bands: Bands = None,
     as_json: Json = False,
 ) -> int:
-    """Run a model once on random pixels, and say whether windows of it are exact, or why not."""
-    from flows import screen, zoo
+    """Say what is understood of a model, from where, what is missing and what it costs; and run one window."""
+    from flows import screen
+    from flows.check import checked
 
-    found = zoo.checked(model, device)
-    code = COMPLETE if found.finite else UNEXPECTED
-    if not found.finite:
-        screen.complain(f"{model} says NaN or infinity of random pixels: its scaling or its precision is at fault.")
+    given = {"model": model, "scenes": [scene or "noise"], "out": ".", "device": device, "bands": bands}
+    found = checked(job_of(dict.fromkeys(FLAGS) | given, job), scene is not None)
+    if found.problem:
+        screen.complain(found.problem)
     if as_json:
-        screen.emit({**found.as_dict(), "exit_code": code})
+        screen.emit(found.as_dict())
     else:
-        screen.show_facts(model, found.as_dict())
-    return code
+        screen.show_rows(f"Card of {found.file}", found.card)
+        for part in ("field", "output", "margin", "ran"):
+            facts = {key: value for key, value in getattr(found, part).items() if value is not None}
+            if facts:
+                screen.show_facts(part.capitalize(), facts)
+        for note in found.notes:
+            screen.say(note)
+    return found.exit_code
 
 
 def _finish_run(report: dict[str, Any], as_json: bool) -> int:

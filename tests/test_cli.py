@@ -238,15 +238,11 @@ def test_sigterm_ends_a_run_and_the_same_command_completes_it(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_model_is_shown_and_checked(tmp_path):
+def test_a_model_is_shown(tmp_path):
     world(tmp_path)
     found = last_json(maskmill("models", "show", "net.onnx", "--json", cwd=tmp_path))
     assert (found["stride"], found["reach"], found["bounded"]) == (1, 0, True)
     assert found["card"]["name"] == "colder"
-    check = maskmill("models", "check", "net.onnx", "--device", "cpu", "--json", cwd=tmp_path)
-    assert check.returncode == 0, check.stderr
-    assert last_json(check)["exact"]
-    assert last_json(check)["provider"] == "CPUExecutionProvider"
 
 
 def test_the_zoo_is_listed(tmp_path):

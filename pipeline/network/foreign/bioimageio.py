@@ -160,7 +160,7 @@ def _answer(
     strange = [name for name in after if name not in ("sigmoid", "softmax", "binarize")]
     if strange:
         reason = f"{source} asks for `{strange[0]}` after the network, which maskmill does not do"
-        return {}, {"activation": reason}
+        return {}, {"classes": reason}
     channels = graph.channels(layout)
     names = list(_axis(_axes(gives, source), "channel").names)
     if not names and channels == 1:
