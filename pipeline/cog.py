@@ -20,7 +20,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from pipeline.grid import Rect
-from pipeline.network.card import MaskClass
+from pipeline.network.legend import MaskClass
 from pipeline.raster.access import environment
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS

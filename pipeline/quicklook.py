@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.errors import SceneError
-from pipeline.network.card import MaskClass
+from pipeline.network.legend import MaskClass
 from pipeline.raster.access import GDAL_ERRORS, PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import SceneError, SettingsError
-from pipeline.network.card import Card, default_colour
+from pipeline.network.card import Card
+from pipeline.network.legend import default_colour
 from pipeline.network.scaling import Constant, MeanStd, MinMax, SceneStatistics, Unscaled
 from tests.cards import cards
 

@@ -20,7 +20,7 @@ from rio_cogeo import cog_validate
 from pipeline import cog, pyramid
 from pipeline.cog import Dress
 from pipeline.grid import Grid, Rect
-from pipeline.network.card import MaskClass
+from pipeline.network.legend import MaskClass
 from pipeline.raster.source import Scene, open_scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE, Job
 from pipeline.store.georef import Georef

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.network.card import MaskClass
+from pipeline.network.legend import MaskClass
 from pipeline.quicklook import GAP, LINE, PART_BYTES, SIDE, draw, image_of, picture_size
 from pipeline.raster.source import Scene, open_scene
 from pipeline.settings import FAILED, NODATA

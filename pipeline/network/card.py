@@ -2,102 +2,22 @@
 
 from __future__ import annotations
 
-import colorsys
-import difflib
 from collections.abc import Mapping, Sized
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.errors import SettingsError
-from pipeline.network.scaling import (
-    Constant,
-    MeanStd,
-    MinMax,
-    Numbers,
-    Scaling,
-    SceneStatistics,
-    Statistics,
-    Unscaled,
-    listed,
-)
-from pipeline.settings import HIGHEST_CLASS
+from pipeline.network.legend import Band, MaskClass, Part, bands_said, classes_said
+from pipeline.network.misread import sentence
+from pipeline.network.scaling import Numbers, Scaling, SceneStatistics, Statistics, listed
 
 PixelType = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
-# Okabe and Ito's colours, which people with colour blindness tell apart; grey first, where background often stands.
-_COLOURS = ("#999999", "#0072b2", "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Band(_Part):
-    """One channel of the input: its name, and which band of the file it is, from 1; None: by its place in the list."""
-
-    name: str = Field(min_length=1)
-    index: int | None = Field(default=None, ge=1)
-
-
-class MaskClass(_Part):
-    """One class: its index in the network's answer, its value in the mask, its name and its colour (#rrggbb)."""
-
-    index: int = Field(ge=0)
-    value: int = Field(ge=0, le=HIGHEST_CLASS)
-    name: str = Field(min_length=1)
-    colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$"), BeforeValidator(lambda c: str(c).lower())]
-
-
-def default_colour(index: int) -> str:
-    """Give class `index` a colour of its own, always the same."""
-    if index < len(_COLOURS):
-        return _COLOURS[index]
-    red, green, blue = colorsys.hsv_to_rgb(index * 0.618034 % 1, 0.65, 0.9)  # golden angle: neighbours differ
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
-
-
-def _bands(value: object) -> object:
-    """Read `[red, green]` as names, and `[4, 3]` as bands of the file."""
-    if not isinstance(value, list | tuple):
-        return value
-    return tuple(_whole_band(item) for item in value)
-
-
-def _whole_band(item: object) -> object:
-    if isinstance(item, int):
-        return {"name": f"band {item}", "index": item}
-    return {"name": item} if isinstance(item, str) else item
-
-
-def _classes(value: object) -> object:
-    """Read `[sea, land]`, `{0: sea, 1: land}` or full entries; index, value and colour follow from the place."""
-    if isinstance(value, Mapping):
-        try:
-            value = [
-                {"index": int(index), **(item if isinstance(item, Mapping) else {"name": item})}
-                for index, item in value.items()
-            ]
-        except ValueError:
-            raise ValueError("classes must be keyed by their index, such as {0: sea, 1: land}") from None
-        value.sort(key=lambda item: item["index"])
-    if not isinstance(value, list | tuple):
-        return value
-    return tuple(_whole_class(place, item) for place, item in enumerate(value))
-
-
-def _whole_class(place: int, item: object) -> object:
-    if isinstance(item, str):
-        item = {"name": item}
-    if not isinstance(item, Mapping):
-        return item
-    index = item.get("index", place)
-    return {"index": index, "value": index, "colour": default_colour(place), **item}
-
-
-class Card(_Part):
+class Card(Part):
     """What a network eats and says.
 
     A raw pixel becomes ((raw × gain + offset) scaled as `scaling` says); an invalid one becomes `fill`. With `softmax`
@@ -107,7 +27,7 @@ class Card(_Part):
     """
 
     name: str = Field(min_length=1, description="what the model is called")
-    bands: Annotated[tuple[Band, ...], BeforeValidator(_bands)] = Field(
+    bands: Annotated[tuple[Band, ...], BeforeValidator(bands_said)] = Field(
         min_length=1, description="the input's channels in order, such as [red, green, blue]"
     )
     dtype: PixelType | None = Field(default=None, description="the pixels' type; none: whatever the scene has")
@@ -123,7 +43,7 @@ class Card(_Part):
     )
     fill: float = Field(default=0.0, description="what an invalid pixel becomes, after scaling")
     resolution: float | None = Field(default=None, gt=0, description="metres per pixel that the network was trained on")
-    classes: Annotated[tuple[MaskClass, ...], BeforeValidator(_classes)] = Field(
+    classes: Annotated[tuple[MaskClass, ...], BeforeValidator(classes_said)] = Field(
         description="the mask's classes in order, such as [sea, land]"
     )
     output: str | None = Field(default=None, description="which output is the mask's; none: the only one")
@@ -181,7 +101,7 @@ class Card(_Part):
         try:
             return cls.model_validate(dict(said))
         except ValidationError as error:
-            raise SettingsError(f"{source}: {_sentence(error)}") from None
+            raise SettingsError(f"{source}: {sentence(error, cls)}") from None
 
     @property
     def channels(self) -> int:
@@ -244,50 +164,3 @@ class Card(_Part):
             return {"scene": np.sign(self.gain).tolist()}
         shift, factor = self.affine(None)
         return {"shift": shift.tolist(), "factor": factor.tolist()}
-
-
-_KINDS: dict[str, type[BaseModel]] = {
-    "none": Unscaled,
-    "constant": Constant,
-    "mean_std": MeanStd,
-    "min_max": MinMax,
-    "scene": SceneStatistics,
-}
-
-
-def _sentence(error: ValidationError) -> str:
-    """Say the first thing that pydantic found, in words."""
-    found = error.errors(include_url=False)
-    first = next((each for each in found if each["type"] != "missing"), found[0])
-    place = [part for part in first["loc"] if part not in _KINDS]
-    where = ".".join(str(part) for part in place) or "the card"
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(place[-1]), _keys_at(first["loc"]), n=1, cutoff=0.0)[0]
-        return f"there is no card entry `{where}`; did you mean `{near}`?"
-    if first["type"] == "missing":
-        return _missing([".".join(str(part) for part in each["loc"] if part not in _KINDS) for each in found])
-    if first["type"] == "value_error":
-        reason = str(first["ctx"]["error"])
-        return f"{'the card' if not place else f'the card entry `{where}`'} cannot hold: {reason}."
-    if first["type"].startswith("union_tag"):
-        return f"the card entry `{where}` must have a `kind`, one of {', '.join(_KINDS)}; it is {first['input']!r}."
-    return f"the card entry `{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
-
-
-def _missing(entries: list[str]) -> str:
-    """Name all that is missing, each with how to say it."""
-    fields = Card.model_fields
-    ways = [f"`{entry}`: {(entry in fields and fields[entry].description) or 'a value'}" for entry in entries]
-    return f"the card does not say {', '.join(f'`{entry}`' for entry in entries)}. Say {'; '.join(ways)}."
-
-
-def _keys_at(loc: tuple[int | str, ...]) -> list[str]:
-    """Which keys are known where an unknown one stands."""
-    if len(loc) == 1:
-        return list(Card.model_fields)
-    inner: dict[Any, type[BaseModel]] = {
-        "bands": Band,
-        "classes": MaskClass,
-        "scaling": _KINDS.get(str(loc[1]), Unscaled),
-    }
-    return list(inner.get(loc[0], Card).model_fields)

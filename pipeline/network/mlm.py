@@ -19,7 +19,8 @@ import numpy as np
 from onnx import ModelProto
 
 from pipeline.errors import SettingsError
-from pipeline.network.card import Card, MaskClass
+from pipeline.network.card import Card
+from pipeline.network.legend import MaskClass
 from pipeline.network.scaling import Constant, MeanStd, MinMax, SceneStatistics, Unscaled
 from pipeline.network.signature import signature
 
