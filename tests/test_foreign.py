@@ -400,6 +400,37 @@ def test_an_item_of_another_task_or_of_no_form_is_refused(beside):
         beside(network(2, 2), {"item.json": {"mlm:input": [{"input": 3}]}})
 
 
+@pytest.mark.parametrize(
+    ("eats", "expected"),
+    [
+        (
+            {"norm_type": "z-score", "statistics": [{"mean": 1, "stddev": 2}, {"mean": 3, "stddev": 4}]},
+            {"kind": "mean_std", "mean": (1, 3), "std": (2, 4), "divide_by": 1},
+        ),
+        (
+            {"norm_type": "min-max", "statistics": [{"minimum": 0, "maximum": 9}] * 2},
+            {"kind": "min_max", "min": (0, 0), "max": (9, 9)},
+        ),
+        (
+            {"pre_processing_function": {"format": "python", "expression": "torchgeo.x"}},
+            "leaves it to the program torch",
+        ),
+        ({"value_scaling": [{"type": "clip-max", "maximum": 3}]}, "asks for the value_scaling clip-max before"),
+        ({"norm_type": "l2"}, "the norm_type l2"),
+    ],
+    ids=str,
+)
+def test_an_item_s_scaling_in_earlier_words_or_in_none_that_a_card_has(beside, eats, expected):
+    item = json.loads(json.dumps(ITEM))
+    del item["properties"]["mlm:input"][0]["value_scaling"]
+    item["properties"]["mlm:input"][0] |= eats
+    if isinstance(expected, str):
+        with pytest.raises(SettingsError, match=f"does not say `scaling` .*{expected}"):
+            beside(network(2, 2), {"item.json": item})
+    else:
+        assert beside(network(2, 2), {"item.json": item}).card.scaling.model_dump() == expected
+
+
 # Which documents speak, and who has the last word
 
 

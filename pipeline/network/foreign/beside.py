@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pipeline.errors import SettingsError
 from pipeline.network.foreign import bioimageio, czann, emd, ukis, wsinfer
 from pipeline.network.foreign.documents import load
+from pipeline.network.foreign.item import read_item
 from pipeline.network.foreign.told import Graph, Told
-from pipeline.network.mlm import read_mlm
 
 _OWN = (".json", ".stac.json", ".emd", ".yaml", ".yml")
 _SHARED = ("item.json", "bioimageio.yaml", "bioimageio.yml", "rdf.yaml", "rdf.yml", "config.json")
@@ -43,12 +42,7 @@ def _properties(document: object) -> Document | None:
 
 
 def _read_item(document: Document, source: str, graph: Graph) -> Told:  # noqa: ARG001  one signature for all
-    try:
-        entries = read_mlm(_properties(document) or {}, source)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise SettingsError(f"{source} is not what STAC MLM 1.5 describes ({reason}).") from None
-    return Told(source, {key: value for key, value in entries.items() if value is not None})
+    return read_item(_properties(document) or {}, source)
 
 
 def _assets(document: Document) -> list[str]:

@@ -8,8 +8,9 @@ from onnx import ModelProto
 
 from pipeline.errors import SettingsError
 from pipeline.network.deepness import is_deepness, read_deepness
+from pipeline.network.foreign.item import read_item
 from pipeline.network.foreign.told import Graph, Told
-from pipeline.network.mlm import KEY, read_mlm
+from pipeline.network.mlm import KEY
 
 
 def metadata_of(model: ModelProto, graph: Graph) -> list[Told]:
@@ -17,12 +18,14 @@ def metadata_of(model: ModelProto, graph: Graph) -> list[Told]:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     source = f"The metadata of {graph.file}"
     if KEY in metadata:
+        where = f"{source} under `{KEY}`"
         try:
-            entries = read_mlm(json.loads(metadata[KEY]), f"{source} under `{KEY}`")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise SettingsError(f"{source} under `{KEY}` is not what STAC MLM 1.5 describes ({reason}).") from None
-        return [Told("the metadata (STAC MLM)", entries)]
+            properties = json.loads(metadata[KEY])
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(f"{where} is not what STAC MLM 1.5 describes ({error}).") from None
+        if not isinstance(properties, dict):
+            raise SettingsError(f"{where} is not what STAC MLM 1.5 describes: it must hold keys and values.")
+        return [read_item(properties, where, "the metadata (STAC MLM)")]
     if not is_deepness(metadata):
         return []
     entries, notes = read_deepness(metadata, graph.seen, graph.output, graph.channels("NCHW"), source)
