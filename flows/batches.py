@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 from pipeline.errors import SceneError, SettingsError
-from pipeline.raster.source import scene_name
+from pipeline.raster.address import shown
+from pipeline.raster.naming import scene_name
 from pipeline.settings import Job, SceneEntry
 
 LARGE_BYTES = 32 * 2**20  # a file from here on is a task of its own
@@ -30,8 +31,9 @@ def expanded(job: Job) -> tuple[SceneEntry, ...]:
                 entries[entry.name] = entry
             elif os.path.realpath(other.uri) != os.path.realpath(entry.uri):
                 raise SettingsError(
-                    f"Two scenes would be called {entry.name}: {other.uri} and {entry.uri}; give them names in a job "
-                    "file, such as `scenes: [{name: north, uri: a/image.tif}, {name: south, uri: b/image.tif}]`."
+                    f"Two scenes would be called {entry.name}: {shown(other.uri)} and {shown(entry.uri)}; give them "
+                    "names in a job file, such as `scenes: [{name: north, uri: a/image.tif}, {name: south, uri: "
+                    "b/image.tif}]`."
                 )
     return tuple(entries.values())
 
@@ -40,7 +42,7 @@ def _entries(said: str | SceneEntry) -> list[SceneEntry]:
     if isinstance(said, SceneEntry):
         return [said]
     uris = [said]
-    if glob.has_magic(said) and not os.path.exists(said):  # noqa: PTH110  # Path.exists raises for a long name
+    if "://" not in said and glob.has_magic(said) and not os.path.exists(said):  # noqa: PTH110  # Path.exists raises for a long name
         uris = sorted(glob.glob(said, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
         if not uris:
             raise SceneError(f"No file matches {said}; put the pattern in quotes if the shell should leave it alone.")

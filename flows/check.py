@@ -158,13 +158,13 @@ def _tried(job: Job, card: Card, on_scene: bool) -> tuple[Settled, dict[str, Any
         else:
             entry = SceneEntry(name="noise", uri=str(_noise(Path(folder), card)))
             job = job.model_copy(update={"bands": None})
-        office = Office.of(job)
-        settled = office.settle(entry, None)
-        sides = {"block": settled.plan.grid.core, "window": settled.plan.grid.window}
-        one = replace(office, job=job.model_copy(update=sides)).settle(entry, None)
+        with Office.of(job) as office:
+            settled = office.settle(entry, None)
+            sides = {"block": settled.plan.grid.core, "window": settled.plan.grid.window}
+            one = replace(office, job=job.model_copy(update=sides)).settle(entry, None)
         ran = in_child(run_one, one.plan)
     return settled, {
-        "on": entry.uri if on_scene else "noise",
+        "on": settled.plan.scene.shown if on_scene else "noise",
         **ran,
         "provider": settled.probe.provider,
         "numeric_class": settled.plan.choices.numeric_class,

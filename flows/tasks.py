@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,12 +24,12 @@ from flows.zoo import model_path
 from pipeline.errors import InputError, SceneError
 from pipeline.folder import LEDGER, Folder
 from pipeline.plan import Choices, Network
-from pipeline.raster.source import open_scene
 from pipeline.run import SceneRun, demand_startable, open_run
 from pipeline.settings import Job, SceneEntry
-from pipeline.settle import Settled, open_network, settle
+from pipeline.settle import Settled, settle
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
+from pipeline.survey import Survey
 from pipeline.tune import Tuner
 from pipeline.verify import Verdict, verify
 
@@ -89,16 +89,20 @@ class Office:
     job: Job
     network: Network
     tuner: Tuner
+    survey: Survey
     told: set[str] = field(default_factory=set)
 
     @classmethod
-    def of(cls, job: Job) -> Office:
+    @contextmanager
+    def of(cls, job: Job) -> Iterator[Office]:
         """Open the model; raises an InputError where no scene could be done with it."""
-        return cls(job, open_network(model_path(job.model), job), Tuner(MODULES))
+        with Survey() as survey:
+            yield cls(job, survey.network(model_path(job.model), job), Tuner(MODULES), survey)
 
     def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
         """Plan one scene."""
-        scene = open_scene(entry.uri, self.job.bands or self.network.card.file_bands, entry.name)
+        bands = self.job.bands or self.network.card.file_bands
+        scene = self.survey.scene(entry.uri, bands, entry.name, [str(folder.resolve()) for folder in self.job.allow])
         return settle(self.job, self.network, scene, self.tuner, frozen, cores())
 
     def tell(self, scene: str, notes: tuple[str, ...]) -> None:
@@ -120,12 +124,11 @@ def run_job(job: Job, on_progress: Listener | None = None) -> JobReport:
     could start.
     """
     entries = expanded(job)
-    office = Office.of(job)
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: list[InputError] = []
     with ExitStack() as stack:
-        crew = Crew(stack)
+        office, crew = stack.enter_context(Office.of(job)), Crew(stack)
         for entry in entries:
             try:
                 row, holes = run_scene(office, crew, entry, on_progress or _nobody)
@@ -222,8 +225,8 @@ def plan_job(job: Job) -> list[dict[str, Any]]:
     Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
     job or its model is at fault.
     """
-    office = Office.of(job)
-    return [_planned(office, entry) for entry in expanded(job)]
+    with Office.of(job) as office:
+        return [_planned(office, entry) for entry in expanded(job)]
 
 
 def _planned(office: Office, entry: SceneEntry) -> dict[str, Any]:
@@ -290,6 +293,6 @@ def verify_scene(folder: Path, sample: int) -> Verdict:
     place = Folder(folder.parent, folder.name)
     job = Job.model_validate(place.asked())
     had = place.choices()
-    office = Office.of(job)
     entry = next(one for one in job.scenes if isinstance(one, SceneEntry))
-    return verify(office.settle(entry, had[1] if had else None), place, sample)
+    with Office.of(job) as office:
+        return verify(office.settle(entry, had[1] if had else None), place, sample)

@@ -23,6 +23,7 @@ from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass
 from pipeline.raster.access import environment
 from pipeline.raster.source import Scene
+from pipeline.raster.ties import Ties
 from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS
 from pipeline.store.hierarchy import Product, levels
 from pipeline.store.sink import Sink
@@ -111,12 +112,24 @@ def _vrt(product: Product, scene: Scene, dress: Dress, plain: Sequence[Path]) ->
     if scene.transform:
         a, b, c, d, e, f = scene.transform
         place = f"<GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>"
+    place += _ties(scene.ties) if scene.ties else ""
     tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in _tags(product, dress).items())
     bands = "".join(_band(product, dress, plain, number, scene) for number in range(1, (product.channels or 1) + 1))
     return (
         f'<VRTDataset rasterXSize="{scene.width}" rasterYSize="{scene.height}">{crs}{place}'
         f"<Metadata>{tags}</Metadata>{bands}</VRTDataset>"
     )
+
+
+def _ties(ties: Ties) -> str:
+    """Ground control points and RPCs as a VRT has them."""
+    points = "".join(
+        f'<GCP Id="" Info="" Pixel="{col!r}" Line="{row!r}" X="{x!r}" Y="{y!r}" Z="{z!r}"/>'
+        for row, col, x, y, z in ties.points
+    )
+    keys = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in ties.rpcs)
+    listed = f"<GCPList Projection={quoteattr(ties.crs or '')}>{points}</GCPList>" if points else ""
+    return listed + (f'<Metadata domain="RPC">{keys}</Metadata>' if keys else "")
 
 
 def _band(product: Product, dress: Dress, plain: Sequence[Path], number: int, scene: Scene) -> str:

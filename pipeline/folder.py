@@ -17,7 +17,7 @@ from typing import Any
 
 from pipeline.errors import IdentityError, SettingsError
 from pipeline.plan import Choices
-from pipeline.raster.source import demand_name
+from pipeline.raster.naming import demand_name
 from pipeline.store.objects import put_whole, sentences
 
 STAGE, LEDGER, ZARR = ".stage", "ledger", "mask.zarr"

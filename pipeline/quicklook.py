@@ -18,7 +18,8 @@ from rasterio.windows import Window
 from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.errors import SceneError
 from pipeline.network.legend import MaskClass
-from pipeline.raster.access import GDAL_ERRORS, PUBLISH_CACHE_BYTES, environment, open_file
+from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
+from pipeline.raster.complaints import GDAL_ERRORS
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE
 
@@ -47,7 +48,7 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
     picture = np.zeros((*size, 3), np.uint8)
     try:
-        with environment(), open_file(Path(scene.uri)) as file:
+        with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
             parts = [_read(file, bands, *part) for part in _upright_parts(scene, size)]
     except (SceneError, *GDAL_ERRORS):
         return picture

@@ -23,6 +23,7 @@ from pipeline.errors import IdentityError, LeaseError, SettingsError
 from pipeline.folder import Folder, exchange_interrupted, finish_exchange
 from pipeline.plan import Choices, Plan, demand_same
 from pipeline.publish import Tick, intact, publish
+from pipeline.raster.address import kept
 from pipeline.raster.stage import reason_to_stage, stage
 from pipeline.report import Facts
 from pipeline.settings import Job
@@ -214,9 +215,10 @@ def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bo
 def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
     """The job with this one scene, its paths absolute: what `verify` starts from."""
     absolute = {
-        "scenes": [{"name": plan.scene.name, "uri": str(Path(plan.scene.uri).resolve())}],
+        "scenes": [{"name": plan.scene.name, "uri": kept(plan.scene.uri)}],
         "model": plan.network.path,
         "out": str(job.out.resolve()),
+        "allow": [str(folder.resolve()) for folder in job.allow],
     }
     return {**job.model_dump(mode="json"), **absolute}
 
@@ -231,7 +233,8 @@ def _header(plan: Plan) -> dict[str, Any]:
 def lay_out(plan: Plan, store: Path) -> None:
     """Write the hierarchy's metadata, or repair it; the same bytes each time."""
     legend = [(one.value, one.name, one.colour) for one in plan.network.card.classes]
-    georef = Georef(plan.scene.crs, plan.scene.transform)
+    ties = plan.scene.ties
+    georef = Georef(plan.scene.crs, plan.scene.transform, ties.attributes() if ties else None)
     create(store, plan.grid, plan.products, plan.grid.core, georef=georef, classes=legend)
 
 

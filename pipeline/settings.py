@@ -58,6 +58,7 @@ def _path(value: object) -> object:
     return value
 
 
+_CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
 Whole = Annotated[int, Field(ge=1, strict=True)]  # `true` is no number
 Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
 _WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
@@ -67,6 +68,7 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "out": "the folder that is to hold a folder for each scene",
     "bands": "a list of band numbers from 1, such as [4, 3, 2]",
     "products": "a list of some of confidence, probabilities and disagreement",
+    "allow": "a list of folders",
     "memory": "a size such as 800M or 8G",
 }
 
@@ -94,6 +96,9 @@ class Job(BaseModel):
     block: Whole | None = None
     batch: Whole | None = None
     workers: Whole | None = None
+    allow: tuple[Annotated[Path, BeforeValidator(_path)], ...] = Field(
+        default=(), description="folders that a VRT may name images in, beside its own"
+    )
     products: frozenset[Literal["confidence", "probabilities", "disagreement"]] = frozenset()
     memory: Annotated[Whole | None, BeforeValidator(_size)] = Field(
         default=None, description="bytes to plan for; default: what is free"
@@ -153,9 +158,16 @@ def _anchored(key: str, value: object, folder: Path) -> object:
         return [_anchored("scene", item, folder) for item in value]
     if key == "scene" and isinstance(value, dict) and isinstance(value.get("uri"), str):
         return {**value, "uri": _anchored("scene", value["uri"], folder)}
-    if key == "scene" and isinstance(value, str) and "://" not in value:
-        return str(folder / value)
-    return value
+    if key == "allow" and isinstance(value, list):
+        return [folder / item if isinstance(item, str) else item for item in value]
+    return _anchored_image(value, folder) if key == "scene" and isinstance(value, str) else value
+
+
+def _anchored_image(uri: str, folder: Path) -> str:
+    if "://" in uri or uri.startswith("/vsi"):
+        return uri
+    container = _CONTAINER.match(uri)  # GDAL's form of a variable's name
+    return f"{container[0]}{folder / uri[container.end() :]}" if container else str(folder / uri)
 
 
 def _sentence(error: ValidationError, path: Path | None) -> str:

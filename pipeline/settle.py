@@ -159,7 +159,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
     told = (fallback, probe.note, _resolution_note(network.card, scene), _coarse_note(margin, grid))
-    notes = [*network.notes, *(note for note in told if note)]
+    notes = [*network.notes, *scene.notes, *(note for note in told if note)]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:
@@ -201,13 +201,13 @@ def demand_bands(card: Card, scene: Scene) -> None:
     if len(scene.bands) != len(card.bands):
         names = ", ".join(band.name for band in card.bands)
         raise SceneError(
-            f"{scene.uri}: the model eats {len(card.bands)} bands ({names}) and {len(scene.bands)} are chosen "
+            f"{scene.shown}: the model eats {len(card.bands)} bands ({names}) and {len(scene.bands)} are chosen "
             f"({', '.join(map(str, scene.bands))}); name them with --bands."
         )
     if card.dtype and np.dtype(card.dtype) != np.dtype(scene.dtype):
         raise SceneError(
-            f"{scene.uri}: its pixels are {scene.dtype}, and the model was made for {card.dtype}. If the numbers mean "
-            "the same, say so in the job file: card: {dtype: " + scene.dtype + "}."
+            f"{scene.shown}: its pixels are {scene.dtype}, and the model was made for {card.dtype}. If the numbers "
+            "mean the same, say so in the job file: card: {dtype: " + scene.dtype + "}."
         )
 
 

@@ -190,7 +190,7 @@ def test_a_file_that_was_changed_or_removed_since_is_named(tmp_path):
     with pytest.raises(BlockError, match="plan anew"):
         Reader(scene).read(scene.rect)
     path.unlink()
-    with pytest.raises(BlockError, match="cannot be read"):
+    with pytest.raises(BlockError, match="does not exist"):
         Reader(scene).read(scene.rect)
 
 

@@ -48,10 +48,12 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "memory": "1.5G",
         "attempts": 1,
         "overwrite": True,
+        "allow": ["tiles"],
     }
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})
-    assert job == Job(**said | {"scenes": (str(tmp_path / "a.tif"),), "out": tmp_path / "out"})
+    places = {"scenes": (str(tmp_path / "a.tif"),), "out": tmp_path / "out", "allow": (tmp_path / "tiles",)}
+    assert job == Job(**said | places)
     assert (job.device, job.margin, job.products) == (Device.CPU, 16, {"confidence", "probabilities"})
     assert job.memory == 3 * 2**29
 

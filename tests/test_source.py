@@ -18,8 +18,9 @@ from rasterio.transform import Affine
 
 from pipeline.errors import SceneError
 from pipeline.grid import Rect
+from pipeline.raster.naming import scene_name
 from pipeline.raster.reader import Reader
-from pipeline.raster.source import open_scene, row_areas, scene_name
+from pipeline.raster.source import open_scene, row_areas
 from tests.images import SHARED, noise, quiet, write_image
 
 pytestmark = quiet

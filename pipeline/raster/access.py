@@ -1,26 +1,28 @@
-"""How a file is opened: which formats, with which GDAL settings, and what GDAL's complaints read like.
+"""How a file is opened: which formats, and with which GDAL settings.
 
 GDAL can follow addresses out of a file to anywhere. Here the format is told by the file's first bytes, that one driver
-alone is asked to open it, a VRT only after its sources were looked at, and nothing is fetched from a network.
+alone is asked to open it, a VRT only after its sources were looked at. Nothing is fetched from a network unless the
+image's own name is an address there (see `address`), and then that one file alone.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
+from rasterio.session import DummySession
 
 from pipeline.errors import SceneError
-from pipeline.raster import vrt
+from pipeline.raster import containers, vrt, vsi
+from pipeline.raster.address import Address, address_of, is_zarr, shown
+from pipeline.raster.complaints import GDAL_ERRORS, reason
 
 CACHE_BYTES = 64 << 20
 """What GDAL's block cache may hold in a process, in bytes; the plan counts it."""
@@ -28,15 +30,27 @@ CACHE_BYTES = 64 << 20
 PUBLISH_CACHE_BYTES = 16 << 20
 """What it may hold while a result is published, where tiles are read once and in order."""
 
-GDAL_ERRORS = (RasterioError, CPLE_BaseError, OSError, ValueError)
-"""What rasterio raises when GDAL cannot read something."""
-
 _OPTIONS = {
     "GDAL_NUM_THREADS": "1",  # workers are the parallelism
-    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # looks for each sidecar by name; EMPTY_DIR would hide them
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",  # else the missing half of a truncated JPEG is grey, without a word
     "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO",  # that path reads damaged PNGs without a word
+}
+_OF_FILES = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # looks for each sidecar by name; EMPTY_DIR would hide them
     "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # nothing is fetched, whatever a sidecar names
+}
+_OF_ADDRESSES = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # one file and no other: no sidecar is looked for, no folder listed
+    "GDAL_HTTP_CONNECTTIMEOUT": "10",  # seconds, as below
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_LOW_SPEED_TIME": "20",
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1000",  # bytes per second
+    "GDAL_HTTP_MAX_RETRY": "3",
+    "GDAL_HTTP_RETRY_DELAY": "1",
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_VERSION": "2TLS",
+    "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
 }
 
 _MAGIC = (
@@ -49,9 +63,12 @@ _MAGIC = (
     (b"\0\0\0\x0cjP  \r\n\x87\n", "JP2OpenJPEG"),
     (b"\xff\x4f\xff\x51", "JP2OpenJPEG"),  # a bare codestream
     (b"BM", "BMP"),
+    (b"CDF", "netCDF"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5"),
 )
-_CONTAINERS = ((b"\x89HDF", "HDF5"), (b"\x0e\x03\x13\x01", "HDF4"), (b"CDF", "netCDF"), (b"PK\x03\x04", "zip"))
-_READABLE = "GeoTIFF, PNG, JPEG, JPEG 2000, WebP, BMP and VRT"
+_READABLE = "GeoTIFF, PNG, JPEG, JPEG 2000, WebP, BMP, VRT, NetCDF, HDF5 and Zarr"
+HEAD = 1024  # bytes that tell a format
+_IEND = b"IEND\xaeB`\x82"
 
 # The cache belongs to the process, not to an Env: leaving an Env in one thread would undo it for all others.
 set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
@@ -61,9 +78,21 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 
-def environment() -> rasterio.Env:
-    """GDAL's settings for every open and read; enter it in the thread that reads."""
-    return rasterio.Env(**_OPTIONS)
+def environment(uri: str = "") -> rasterio.Env:
+    """GDAL's settings for opening and reading this image, or files of our own; enter it in the thread that reads."""
+    return _settings(address_of(uri) if uri.startswith("/vsi") else None)
+
+
+def _settings(address: Address | None) -> rasterio.Env:
+    if address is None or address.plain:
+        more = _OF_FILES
+    elif address.remote:
+        # A signature is for reading, and would not do for asking of a file without reading it.
+        more = {**_OF_ADDRESSES, "CPL_VSIL_CURL_USE_HEAD": "NO" if "?" in address.name else "YES"}
+    else:
+        more = {**_OF_FILES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    # GDAL finds credentials by itself, where the environment holds them.
+    return rasterio.Env(session=DummySession(), **_OPTIONS, **more)
 
 
 @contextmanager
@@ -76,23 +105,6 @@ def cache_of(size: int) -> Iterator[None]:
         set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
 
 
-def local_path(uri: str) -> Path:
-    """Return the absolute path of a file on this machine.
-
-    Raises SceneError for addresses, for GDAL's virtual names, and where there is no such file.
-    """
-    if not uri.isprintable() and any(0xD800 <= ord(letter) <= 0xDFFF for letter in uri):
-        raise SceneError(f"The image {uri!a} has a name that is not UTF-8: rename it.")
-    if "://" in uri or uri.startswith("/vsi"):
-        raise SceneError(f"The image {uri} is an address; images are read from local files only: copy it here first.")
-    if not os.path.isfile(uri):  # noqa: PTH113
-        # ^ Path.is_file raises for names that are too long or hold a NUL
-        what = "is not a file" if os.path.exists(uri) else "does not exist"  # noqa: PTH110
-        raise SceneError(f"The image {uri!r} {what}: check the path.")
-    return Path(os.path.abspath(uri))  # noqa: PTH100
-    # ^ resolve() would follow a link away from the folder that holds the sidecars
-
-
 def driver_of(path: Path) -> str:
     """Return GDAL's driver for a file, told by its first bytes.
 
@@ -100,11 +112,21 @@ def driver_of(path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            head = file.read(1024)
+            return _told_by(file.read(HEAD), str(path))
     except OSError as error:
         raise SceneError(f"The image {path} cannot be read: {error.strerror}.") from None
+
+
+def driver_at(address: Address) -> str:
+    """Return GDAL's driver for what lies at an address; inside its `environment`. Raises what `driver_of` raises."""
+    if address.file is not None and address.plain:
+        return "Zarr" if is_zarr(address.file) else driver_of(address.file)
+    return _told_by(vsi.head(address.name, HEAD), shown(address.name))
+
+
+def _told_by(head: bytes, name: str) -> str:
     if not head:
-        raise SceneError(f"The image {path} is an empty file (0 bytes): fetch it again.")
+        raise SceneError(f"The image {name} is an empty file (0 bytes): fetch it again.")
     for magic, driver in _MAGIC:
         if head.startswith(magic):
             return driver
@@ -112,44 +134,55 @@ def driver_of(path: Path) -> str:
         return "WEBP"
     if vrt.looks_like(head):
         return "VRT"
-    for magic, container in _CONTAINERS:
-        if head.startswith(magic):
-            raise SceneError(
-                f"The file {path} is a {container} container, not one image: take the image out of it "
-                f"(gdal_translate writes a GeoTIFF of one subdataset)."
-            )
-    raise SceneError(f"The file {path} is not an image that can be read here, which are {_READABLE}.")
+    if head.startswith(b"PK\x03\x04"):
+        raise SceneError(f"The file {name} is a zip archive: name the image in it, /vsizip/{name}/image.tif.")
+    raise SceneError(f"The file {name} is not an image that can be read here, which are {_READABLE}.")
 
 
-def open_file(path: Path) -> DatasetReader:
+def open_file(uri: str | Path, allow: Sequence[str] = ()) -> DatasetReader:
     """Open an image read-only, with the driver that its first bytes tell and no other.
 
-    The handle belongs to the calling thread. Raises SceneError where it is no image, is cut short, or is a VRT that
-    reaches beyond its folder.
+    A VRT may name images in its own folder and in the folders `allow`. The handle belongs to the calling thread.
+    Raises SceneError where it is no image, is cut short, cannot be reached, or is a VRT that reaches elsewhere.
     """
-    driver = driver_of(path)
+    address = address_of(str(uri))
+    with _settings(address):
+        driver = driver_at(address)
+        name = address.name
+        if driver in containers.DRIVERS:
+            return containers.open_variable(address, driver)
+        if address.variable is not None:
+            raise SceneError(f"The file {shown(name)} is one image, without a variable {address.variable}.")
+        if address.file is not None and address.plain:
+            name = str(_checked(address.file, driver, allow))
+        elif driver == "VRT":
+            raise SceneError(
+                f"{shown(name)} is a VRT; a VRT is read as a file with its images beside it: copy it here."
+            )
+        if driver == "PNG":
+            _refuse_cut_png(address)
+        try:
+            return rasterio.open(name, driver=driver, sharing=False)
+        except GDAL_ERRORS as error:
+            raise SceneError(
+                f"The image {shown(name)} cannot be opened, it may be cut short: {reason(error)}."
+            ) from None
+
+
+def _checked(path: Path, driver: str, allow: Sequence[str]) -> Path:
+    """Look at all that GDAL would follow from a file here; returns the path to open."""
     _refuse_sidecars(path)
-    if driver == "VRT":
-        path = path.resolve()  # as GDAL does, for the sources are relative to it
-        for source in vrt.sources_of(path):
-            _refuse_sidecars(source)
-            if driver_of(source) == "VRT":
-                raise SceneError(f"The VRT {path} names another VRT, {source.name}: name the images themselves.")
-    if driver == "PNG":
-        _refuse_cut_png(path)
-    try:
-        with environment():
-            return rasterio.open(path, driver=driver, sharing=False)
-    except GDAL_ERRORS as error:
-        raise SceneError(f"The image {path} cannot be opened, it may be cut short: {reason(error)}.") from None
-
-
-def reason(error: BaseException) -> str:
-    """What GDAL said, on one line, without a full stop."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    said = getattr(error, "errmsg", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(said).split()).rstrip(".")
+    if driver != "VRT":
+        return path
+    path = path.resolve()  # as GDAL does, for the sources are relative to it
+    for source in vrt.sources_of(path, allow):
+        _refuse_sidecars(source)
+        inner = driver_of(source)
+        if inner == "VRT":
+            raise SceneError(f"The VRT {path} names another VRT, {source.name}: name the images themselves.")
+        if inner in containers.DRIVERS:
+            raise SceneError(f"The VRT {path} names a container, {source.name}: name single images.")
+    return path
 
 
 def _refuse_sidecars(path: Path) -> None:
@@ -163,9 +196,9 @@ def _refuse_sidecars(path: Path) -> None:
         raise SceneError(f"The file {pam} names overviews elsewhere: remove it.")
 
 
-def _refuse_cut_png(path: Path) -> None:
+def _refuse_cut_png(address: Address) -> None:
     """A PNG ends with its IEND chunk; GDAL reads one that does not without a word."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        if b"IEND\xaeB`\x82" not in file.read():
-            raise SceneError(f"The image {path} is a PNG that is cut short: its end is missing; fetch it again.")
+    if _IEND not in vsi.ends(address.name, 4096)[2]:
+        raise SceneError(
+            f"The image {shown(address.name)} is a PNG that is cut short: its end is missing; fetch it again."
+        )

@@ -1,7 +1,8 @@
 """The fingerprint of an image: a digest of every file that decides its pixels, and of nothing else.
 
 Up to 64 MiB in all the whole content counts, beyond that each file's size, time of change and 64 samples. No path and
-no host enters it; the name of the image neither, so that a copy has the fingerprint of its original.
+no host enters it; the name of the image neither, so that a copy has the fingerprint of its original. Of a file at an
+address count its size, what the server says it is (ETag, else the time of change), its head and its tail.
 """
 
 from __future__ import annotations
@@ -13,9 +14,36 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from pipeline.errors import SceneError
+from pipeline.raster import vsi
+from pipeline.raster.address import ZARR_MARKS, Address, is_zarr
 
 WHOLE = 64 << 20  # bytes that are read whole
 SAMPLES, SAMPLE = 64, 64 << 10
+
+
+def fingerprint_of(address: Address, files: Iterable[Path]) -> str:
+    """Digest of an image wherever it lies, inside its `environment`; `files` as below. Raises SceneError."""
+    if address.file is None:
+        whole = _at_server(address.name)
+    elif is_zarr(address.file):
+        inside = (file for file in address.file.rglob("*") if file.is_file())
+        whole = fingerprint(next(file for file in address.file.iterdir() if file.name in ZARR_MARKS), inside)
+    else:
+        whole = fingerprint(address.file, files if address.plain else ())
+    inner = address.name.partition("}/")[2] if address.member else ""
+    if not inner and address.variable is None:
+        return whole
+    return hashlib.blake2b(f"{whole} {inner} {address.variable}".encode(), digest_size=16).hexdigest()
+
+
+def _at_server(name: str) -> str:
+    length, head, tail = vsi.ends(name, SAMPLE)
+    said = vsi.said_by_server(name)
+    version = said.get("etag") or said.get("last-modified") or ""
+    digest = hashlib.blake2b(f"{length} {version}".encode(), digest_size=16)
+    digest.update(head)
+    digest.update(tail)
+    return digest.hexdigest()
 
 
 def fingerprint(path: Path, files: Iterable[Path]) -> str:

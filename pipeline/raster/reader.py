@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +14,8 @@ from rasterio.windows import Window
 
 from pipeline.errors import BlockError, SceneError
 from pipeline.grid import Rect, reflected
-from pipeline.raster.access import GDAL_ERRORS, environment, open_file, reason
+from pipeline.raster.access import environment, open_file
+from pipeline.raster.complaints import GDAL_ERRORS, reason
 from pipeline.raster.source import Scene
 
 Pixels = NDArray[Any]  # (band, row, col) in the scene's dtype
@@ -80,7 +80,7 @@ class Reader:
         window = Window(clip.left, clip.top, clip.width, clip.height)
         bands = [*scene.bands, scene.alpha] if scene.alpha else list(scene.bands)
         try:
-            with environment():
+            with environment(scene.uri):
                 dataset = self._dataset()
                 raw = np.empty((len(bands), *clip.shape), scene.dtype)
                 if len({dataset.dtypes[band - 1] for band in bands}) == 1:
@@ -93,7 +93,7 @@ class Reader:
             raise BlockError(error.message) from None
         except GDAL_ERRORS as error:
             raise BlockError(
-                f"Rows {clip.top} to {clip.bottom} and columns {clip.left} to {clip.right} of {scene.uri} "
+                f"Rows {clip.top} to {clip.bottom} and columns {clip.left} to {clip.right} of {scene.shown} "
                 f"cannot be read: {reason(error)}."
             ) from None
         return _judged(scene, raw, masks)
@@ -101,11 +101,11 @@ class Reader:
     def _dataset(self) -> DatasetReader:
         key = os.getpid(), threading.get_ident()
         if key not in self._handles:
-            handle = open_file(Path(self.scene.uri))
+            handle = open_file(self.scene.uri, self.scene.allow)
             scene = self.scene
             if handle.shape != (scene.height, scene.width) or handle.count < max(*scene.bands, scene.alpha or 0):
                 handle.close()
-                raise SceneError(f"The image {scene.uri} is not what it was when the run was planned: plan anew.")
+                raise SceneError(f"The image {scene.shown} is not what it was when the run was planned: plan anew.")
             self._handles[key] = handle
         return self._handles[key]
 

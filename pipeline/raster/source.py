@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,19 @@ from rasterio.io import DatasetReader
 from pipeline.errors import SceneError
 from pipeline.grid import Rect
 from pipeline.raster import ground, vrt
-from pipeline.raster.access import driver_of, local_path, open_file
-from pipeline.raster.fingerprint import fingerprint
+from pipeline.raster.access import environment, open_file
+from pipeline.raster.address import Address, address_of, shown
+from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
+from pipeline.raster.naming import demand_name, scene_name
+from pipeline.raster.ties import Ties, place_note, ties_of
 
 DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+LARGEST_TILE = 1 << 31  # bytes, decoded
+_REMOTE = (
+    "The image is read at an address: it is known again by its size, the server's ETag or time of change, its head and "
+    "its tail, not by all its bytes."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Scene:
     name
         What its folder of results is called: [A-Za-z0-9._-], at most 200 characters, no leading dot.
     uri
-        Absolute path of the file.
+        Absolute path of the file, or its address.
     height, width
         In pixels.
     bands
@@ -59,6 +65,12 @@ class Scene:
         GDAL's name of the format.
     fingerprint
         Digest of the files that decide pixels.
+    ties
+        Ground control points and RPCs, to be kept in the result.
+    allow
+        Folders that a VRT may name images in, beside its own.
+    notes
+        What a user should know of the image, each said once.
 
     """
 
@@ -77,15 +89,28 @@ class Scene:
     tile_bytes: int
     driver: str
     fingerprint: str
+    ties: Ties | None = None
+    allow: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.tile_bytes > LARGEST_TILE:
+            raise SceneError(
+                f"The image {self.shown} is cut into pieces of {self.tile_bytes} bytes, which are decoded whole, and "
+                f"{LARGEST_TILE} at most are: write it anew with tiles (gdal_translate -co TILED=YES)."
+            )
         demand_name(self.name)
         if self.height < 1 or self.width < 1:
-            raise SceneError(f"The image {self.uri} has {self.height} × {self.width} pixels: there is nothing to do.")
+            raise SceneError(f"The image {self.shown} has {self.height} × {self.width} pixels: there is nothing to do.")
         if not self.bands:
-            raise SceneError(f"No band of the image {self.uri} is chosen: name at least one.")
+            raise SceneError(f"No band of the image {self.shown} is chosen: name at least one.")
         if len(self.nodata) != len(self.bands):
             raise ValueError(f"{len(self.bands)} bands need as many nodata values, not {len(self.nodata)}")
+
+    @property
+    def shown(self) -> str:
+        """The uri as it may be printed: without the signature of an address."""
+        return shown(self.uri)
 
     @property
     def rect(self) -> Rect:
@@ -122,49 +147,39 @@ def row_areas(scene: Scene, top: int, bottom: int) -> NDArray[np.float64] | None
     return ground.row_areas(scene.crs, scene.transform, top, bottom)
 
 
-def demand_name(name: str) -> None:
-    """Raise SceneError where a name is none for a folder of results."""
-    if not _NAME.fullmatch(name):
-        raise SceneError(
-            f"A scene cannot be called {name!r}: a name has 1 to 200 of the characters A-Z a-z 0-9 . _ - "
-            f"and no leading dot. Give the scene a name in the job file."
-        )
-
-
-def scene_name(uri: str) -> str:
-    """Return the name of a scene that was given none: the file's stem, other characters than [A-Za-z0-9._-] as "_".
-
-    Whether that is a name for a folder, `demand_name` says.
-    """
-    return re.sub(r"[^A-Za-z0-9._-]", "_", Path(uri).stem)
-
-
-def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None) -> Scene:
+def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, allow: Sequence[str] = ()) -> Scene:
     """Open an image, look at everything about it but its pixels, and close it.
 
     Without `bands`, all bands that are not alpha are taken. Raises SceneError, in one sentence, for what is no image,
-    is cut short, has no such band, a dtype that no network here takes, or reaches beyond its folder.
+    is cut short, cannot be reached, has no such band, a dtype that no network here takes, or reaches beyond its folder
+    and the folders `allow`.
     """
-    path = local_path(uri)
-    with open_file(path) as dataset:
+    address = address_of(uri)
+    path = shown(address.uri)
+    with environment(uri), open_file(uri, allow) as dataset:
         alpha = _alpha(dataset)
         chosen = _chosen(path, dataset, bands, alpha)
+        crs, transform, ties = _crs(path, dataset), _transform(dataset), ties_of(dataset)
+        notes = (place_note(ties, crs, transform), _REMOTE if address.remote else None)
         return Scene(
             name=scene_name(uri) if name is None else name,
-            uri=str(path),
+            uri=address.uri,
             height=dataset.height,
             width=dataset.width,
             bands=chosen,
             dtype=_dtype(path, dataset, chosen),
-            crs=_crs(path, dataset),
-            transform=_transform(dataset),
+            crs=crs,
+            transform=transform,
             nodata=_nodata(dataset, chosen),
             alpha=None if alpha in chosen else alpha,  # GDAL takes the fourth of four bands for alpha, asked or not
             masks=_masks(dataset, chosen),
             tile=_tile(dataset, chosen),
             tile_bytes=_tile_bytes(dataset, chosen, alpha),
             driver=dataset.driver,
-            fingerprint=fingerprint(path, _files(path, dataset)),
+            fingerprint=fingerprint_of(address, _files(address, dataset, allow)),
+            ties=ties,
+            allow=tuple(allow),
+            notes=tuple(note for note in notes if note),
         )
 
 
@@ -173,7 +188,7 @@ def _alpha(dataset: DatasetReader) -> int | None:
     return found[-1] if found else None
 
 
-def _chosen(path: Path, dataset: DatasetReader, bands: Sequence[int] | None, alpha: int | None) -> tuple[int, ...]:
+def _chosen(path: str, dataset: DatasetReader, bands: Sequence[int] | None, alpha: int | None) -> tuple[int, ...]:
     if dataset.count == 0:
         raise SceneError(
             f"The file {path} has no band of its own, only subdatasets: write one out with gdal_translate."
@@ -189,7 +204,7 @@ def _chosen(path: Path, dataset: DatasetReader, bands: Sequence[int] | None, alp
     return tuple(bands)
 
 
-def _dtype(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
+def _dtype(path: str, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
     own = [str(dataset.dtypes[band - 1]) for band in bands]
     for dtype in own:
         if dtype not in DTYPES:
@@ -201,7 +216,7 @@ def _dtype(path: Path, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
     return promoted
 
 
-def _crs(path: Path, dataset: DatasetReader) -> str | None:
+def _crs(path: str, dataset: DatasetReader) -> str | None:
     try:
         crs = dataset.crs
         return str(crs.to_wkt(version=WktVersion.WKT2_2019)) if crs else None
@@ -266,10 +281,12 @@ def _tile_bytes(dataset: DatasetReader, bands: tuple[int, ...], alpha: int | Non
     return rows * cols * sum(int(np.dtype(dataset.dtypes[band - 1]).itemsize) for band in decoded)
 
 
-def _files(path: Path, dataset: DatasetReader) -> list[Path]:
+def _files(address: Address, dataset: DatasetReader, allow: Sequence[str]) -> list[Path]:
+    if address.file is None or not address.plain:
+        return []
     files = [Path(name) for name in dataset.files]
-    if driver_of(path) == "VRT":
-        for source in vrt.sources_of(path.resolve()):
+    if dataset.driver == "VRT":
+        for source in vrt.sources_of(address.file.resolve(), allow):
             with open_file(source) as opened:
                 files += [Path(name) for name in opened.files]
     return files

@@ -20,7 +20,10 @@ from rasterio.windows import Window
 
 from pipeline.errors import SceneError
 from pipeline.grid import Rect
-from pipeline.raster.access import GDAL_ERRORS, environment, reason
+from pipeline.raster import vsi
+from pipeline.raster.access import environment
+from pipeline.raster.address import address_of
+from pipeline.raster.complaints import GDAL_ERRORS, reason
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene, open_scene
 
@@ -41,7 +44,7 @@ def reason_to_stage(scene: Scene) -> str | None:
         return None
     if scene.driver in _SEQUENTIAL:
         return f"A {_SEQUENTIAL[scene.driver]} is read from its beginning for every window."
-    rows, cols = _codestream_tile(Path(scene.uri)) if scene.driver == "JP2OpenJPEG" else scene.tile
+    rows, cols = _codestream_tile(scene) if scene.driver == "JP2OpenJPEG" else scene.tile
     if rows * cols > _LARGEST or max(rows, cols) > _WIDEST:
         return f"The file is cut into pieces of {rows} × {cols} pixels, which are decoded whole for every window."
     return None
@@ -73,7 +76,7 @@ def stage(scene: Scene, folder: Path) -> Scene:
             _write(scene, partial, tag)
             partial.replace(target)
         except GDAL_ERRORS as error:
-            raise SceneError(f"The image {scene.uri} cannot be staged as {target}: {reason(error)}.") from None
+            raise SceneError(f"The image {scene.shown} cannot be staged as {target}: {reason(error)}.") from None
         finally:
             with suppress(OSError):  # it is gone, renamed, or its folder could not be made: said above
                 partial.unlink()
@@ -136,12 +139,14 @@ def _profile(scene: Scene) -> dict[str, Any]:
     }
 
 
-def _codestream_tile(path: Path) -> tuple[int, int]:
+def _codestream_tile(scene: Scene) -> tuple[int, int]:
     """(rows, cols) of a JPEG 2000's tiles, which GDAL does not tell: out of the SIZ marker (ISO/IEC 15444-1, A.5.1)."""
-    with path.open("rb") as file:
-        head = file.read(1 << 20)
+    with environment(scene.uri):
+        head = vsi.head(address_of(scene.uri).name, 1 << 20)
     at = head.find(b"\xff\x4f\xff\x51")
     if at < 0 or len(head) < at + 32:
-        raise SceneError(f"The JPEG 2000 {path} has no codestream within its first {1 << 20} bytes: convert it first.")
+        raise SceneError(
+            f"The JPEG 2000 {scene.shown} has no codestream within its first {1 << 20} bytes: convert it first."
+        )
     width, height, left, top, cols, rows = struct.unpack_from(">6I", head, at + 8)
     return min(rows, height - top), min(cols, width - left)

@@ -1,13 +1,14 @@
 """VRTs: small XML files that name other images. Which images is looked at here, before GDAL follows them.
 
 GDAL reads whatever a VRT names: files of other folders, addresses, raw bytes, warps with their own inputs, even Python.
-Only mosaics and stacks of plain images in the VRT's own folder (or below) are let through: elements not known here are
-refused, so that what GDAL learns to follow tomorrow is refused too.
+Only mosaics and stacks of plain images in the VRT's own folder (or below), or in folders that the job allows, are let
+through: elements not known here are refused, so that what GDAL learns to follow tomorrow is refused too.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -38,17 +39,18 @@ def looks_like(head: bytes) -> bool:
     return text.startswith("<VRTDataset") or (text.startswith(("<?xml", "<!--")) and "<VRTDataset" in text)
 
 
-def sources_of(path: Path) -> list[Path]:
+def sources_of(path: Path, allow: Sequence[str] = ()) -> list[Path]:
     """Return the images that the VRT at `path` (resolved) names, each once, in the order of their first mention.
 
-    Raises SceneError for anything but a mosaic or stack of existing files inside the VRT's folder.
+    Raises SceneError for anything but a mosaic or stack of existing files inside the VRT's folder or those of `allow`.
     """
     root = _parsed(path)
     for element in root.iter():
         _refuse_unknown(path, element)
     found: dict[Path, None] = {}
+    folders = [path.parent, *(Path(folder).resolve() for folder in allow)]
     for element in root.iter("SourceFilename"):
-        found[_source(path, element)] = None
+        found[_source(path, element, folders)] = None
     if not found:
         raise SceneError(f"The VRT {path} names no image.")
     return list(found)
@@ -79,8 +81,8 @@ def _refuse_unknown(path: Path, element: ET.Element) -> None:
         raise SceneError(f"The VRT {path} has metadata of the domain {element.get('domain')}: remove it.")
 
 
-def _source(path: Path, element: ET.Element) -> Path:
-    """The file that one SourceFilename names; it lies in the VRT's folder after every link was followed."""
+def _source(path: Path, element: ET.Element, folders: Sequence[Path]) -> Path:
+    """The file that one SourceFilename names; it lies in one of the folders after every link was followed."""
     name = element.text or ""
     relative = element.get("relativeToVRT", "0") == "1"
     if name != name.strip() or not name or name.startswith("/vsi") or re.search(r"[:<>\0]", name):
@@ -91,8 +93,11 @@ def _source(path: Path, element: ET.Element) -> Path:
             f'say relativeToVRT="1", as gdalbuildvrt does.'
         )
     source = (path.parent / name).resolve()
-    if not source.is_relative_to(path.parent):
-        raise SceneError(f"The VRT {path} names {name!r}, outside its folder: put the images beside the VRT.")
+    if not any(source.is_relative_to(folder) for folder in folders):
+        raise SceneError(
+            f"The VRT {path} names {name!r}, outside its folder: put the images beside the VRT, or name their folder "
+            "in the job file: `allow: [folder]`."
+        )
     if not source.is_file():
         raise SceneError(f"The VRT {path} names {name!r}, and there is no such file.")
     return source

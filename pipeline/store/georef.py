@@ -36,10 +36,11 @@ _AXIS_UNIT = re.compile(r'CS\[\s*Cartesian.*?LENGTHUNIT\["([^"]+)"', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Georef:
-    """A scene's place: its CRS as WKT2, and its transform; either may be missing."""
+    """A scene's place: its CRS as WKT2, its transform, attributes of what else ties it to the ground; all optional."""
 
     crs: str | None = None
     transform: Transform | None = None
+    ties: Attributes | None = None
 
     @property
     def code(self) -> str | None:
@@ -77,7 +78,7 @@ def array_attributes(georef: Georef, level: int, shape: tuple[int, int]) -> Attr
     }
     if georef.crs:
         attributes |= _proj(georef) | {"_CRS": _crs(georef)}
-    if georef.crs or georef.transform:
+    if georef.crs or georef.transform or (georef.ties and level == 0):
         # xarray takes for coordinates what this attribute names, and rioxarray looks for the CRS among the coordinates.
         attributes |= {"grid_mapping": GRID_MAPPING, "coordinates": GRID_MAPPING}
     return attributes
@@ -116,10 +117,10 @@ def group_attributes(georef: Georef, levels: Sequence[tuple[int, int]], assets: 
 
 
 def grid_mapping(georef: Georef, level: int) -> Attributes | None:
-    """Attributes of the scalar variable `spatial_ref` at a level; None where there is neither CRS nor transform."""
-    if not (georef.crs or georef.transform):
+    """Attributes of the scalar variable `spatial_ref` at a level, its ties at level 0; None where nothing is known."""
+    attributes: Attributes = dict(georef.ties or {}) if level == 0 else {}
+    if not (georef.crs or georef.transform or attributes):
         return None
-    attributes: Attributes = {}
     if georef.crs:
         attributes |= {"crs_wkt": georef.crs, "spatial_ref": georef.crs}
         if georef.geographic:

@@ -1,0 +1,117 @@
+"""Files of others are opened in a process of their own first: a crash in a codec, a bomb, a loop is a sentence there.
+
+One such process serves a whole run: it is started for the first file, and anew after one that it dies of.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from pipeline.child import Child, Ended
+from pipeline.errors import BlockError, ModelError, SceneError
+from pipeline.grid import Rect
+from pipeline.plan import Network
+from pipeline.raster.address import is_remote, shown
+from pipeline.raster.reader import Reader
+from pipeline.raster.source import Scene, open_scene
+from pipeline.settings import Job
+from pipeline.settle import open_network
+
+SCENE_SECONDS, REMOTE_SECONDS, MODEL_SECONDS = 120, 300, 600
+SCENE_BYTES, MODEL_BYTES = 3 << 30, 16 << 30  # of address space, beyond what the process has at its start
+SEQUENTIAL = 1 << 25  # pixels: larger PNGs and JPEGs, read from their beginning, are not read to their end here
+_WHOLE = frozenset({"PNG", "JPEG", "WEBP", "BMP"})
+
+
+class Survey:
+    """Opens scenes and models in a child process with limits of time and memory."""
+
+    def __init__(self) -> None:
+        self._child = Child()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._child.close()
+
+    def scene(self, uri: str, bands: Sequence[int] | None, name: str | None, allow: Sequence[str] = ()) -> Scene:
+        """Open an image as `open_scene` does, and decode some of its tiles.
+
+        Raises SceneError as that does, and where the process dies, or needs more time or memory than the limits.
+        """
+        seconds = REMOTE_SECONDS if is_remote(uri) or "://" in uri else SCENE_SECONDS
+        try:
+            return self._child.ask(_surveyed, uri, bands, name, allow, seconds, seconds=seconds)
+        except Ended as end:
+            why = _memory(SCENE_BYTES) if end.by_system else "it is damaged, or made to do harm"
+            raise SceneError(f"The process that tried to read the image {shown(uri)} {end.how}: {why}.") from None
+        except MemoryError:
+            raise SceneError(f"The image {shown(uri)} cannot be read: {_memory(SCENE_BYTES)}.") from None
+
+    def network(self, path: Path, job: Job) -> Network:
+        """Open a model as `open_network` does. Raises what that raises, and ModelError where the process dies of it."""
+        try:
+            return self._child.ask(_networked, path, job, seconds=MODEL_SECONDS)
+        except Ended as end:
+            why = _memory(MODEL_BYTES) if end.by_system else "the file is damaged, or made to do harm"
+            raise ModelError(f"The process that tried to read the model {path} {end.how}: {why}.") from None
+        except MemoryError:
+            raise ModelError(f"The model {path} cannot be read: {_memory(MODEL_BYTES)}.") from None
+
+
+def _memory(limit: int) -> str:
+    return f"that takes more than the {limit >> 30} GiB of memory that it may have, or than there are"
+
+
+def _limit(room: int, seconds: int) -> None:
+    """Let this process have so many more bytes of address space and seconds of processor time than it had so far."""
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    _lower(resource.RLIMIT_AS, used + room)
+    _lower(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
+
+
+def _lower(which: int, wanted: int) -> None:
+    """Set a soft limit, below the hard one, which stays."""
+    _, hard = resource.getrlimit(which)
+    resource.setrlimit(which, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
+
+
+def _networked(path: Path, job: Job) -> Network:
+    _limit(MODEL_BYTES, MODEL_SECONDS)
+    return open_network(path, job)
+
+
+def _surveyed(uri: str, bands: Sequence[int] | None, name: str | None, allow: Sequence[str], seconds: int) -> Scene:
+    _limit(SCENE_BYTES, seconds)
+    scene = open_scene(uri, bands, name, allow)
+    with Reader(scene) as reader:
+        for rect in _sample(scene):
+            with suppress(BlockError):  # what cannot be read is a hole, later; here it is only not to be deadly
+                _demand_room(scene, reader, rect)
+    return scene
+
+
+def _demand_room(scene: Scene, reader: Reader, rect: Rect) -> None:
+    try:
+        reader.read(rect)
+    except BlockError as error:
+        if "memory" in error.message.lower() or "alloc" in error.message.lower():
+            raise SceneError(f"The image {scene.shown} needs too much memory to decode: {error.message}") from None
+        raise
+
+
+def _sample(scene: Scene) -> Iterator[Rect]:
+    """The first tile, the one in the middle and the last; of a large image in one piece the first rows alone."""
+    rows, cols = (min(side, 512) for side in scene.tile)
+    whole = scene.driver in _WHOLE and scene.rect.area > SEQUENTIAL
+    for half in (0,) if whole else (0, 1, 2):
+        top = (scene.height - 1) * half // 2 // rows * rows
+        left = (scene.width - 1) * half // 2 // cols * cols
+        yield Rect(top, left, top + rows, left + cols).intersect(scene.rect)
