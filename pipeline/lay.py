@@ -1,4 +1,4 @@
-"""How windows, cores and blocks are laid over a scene: arithmetic that needs neither a pixel nor a run of the network."""
+"""How windows, cores and blocks are laid over a scene: arithmetic without a pixel or a run of the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ BLEND_WINDOW = 512  # px, where neither job, card nor graph names one
 def stated_margin(job: Job, network: Network) -> Margin | None:
     """The margin where the job and the graph alone decide it; None where it has to be measured.
 
-    Raises ModelError where an exact margin is asked of a network that has none.
+    Raises ModelError where an exact margin is asked of a network that has none, SettingsError for a margin of which
+    the network says nothing.
     """
     field = network.field
     if job.margin == "exact" and not field.bounded:
@@ -33,6 +34,11 @@ def stated_margin(job: Job, network: Network) -> Margin | None:
         )
     if job.margin == "blend" or not field.bounded:
         return _blend_margin(job, network)
+    if isinstance(job.margin, int) and job.margin < field.offset:
+        raise SettingsError(
+            f"The margin cannot be {job.margin} px: the network says nothing of the outer {field.offset} px of its "
+            f"window. Take {field.margin} or more."
+        )
     if isinstance(job.margin, int) and job.margin < field.reach:
         return None
     if isinstance(job.margin, int):
@@ -52,14 +58,24 @@ def _exact_margin(network: Network, pixels: int) -> Margin:
 
 def _blend_margin(job: Job, network: Network) -> Margin:
     window = blend_window(job, network)
-    pixels = _shared(window, job, network.field.stride if network.field.bounded else 1)
+    stride, less = network.field.stride if network.field.bounded else 1, network.field.offset
+    pixels = _shared(window, job, stride, less)
     why = network.field.unbounded or "blending was asked for"
-    return Margin(pixels, Kind.BLEND, f"{why}; neighbouring windows share {2 * pixels} of {window} px")
+    said = f"{2 * (pixels - less)} of {window - 2 * less} px"
+    return Margin(pixels, Kind.BLEND, f"{why}; neighbouring windows share {said}")
 
 
-def _shared(window: int, job: Job, stride: int) -> int:
-    """Half of what a window shares with the next, in pixels."""
-    return rounded_up(round(window * (job.overlap or OVERLAP) / 2), stride)
+def _shared(window: int, job: Job, stride: int, less: int) -> int:
+    """The margin where windows are blended: half of what neighbours share, and the `less` px of which nothing is said.
+
+    Raises SettingsError where the network says nothing of the whole window.
+    """
+    if window <= 2 * less:
+        raise SettingsError(
+            f"The window cannot be {window} px: the network says nothing of its outer {less} px. "
+            f"Take more than {2 * less}."
+        )
+    return rounded_up(less + round((window - 2 * less) * (job.overlap or OVERLAP) / 2), stride)
 
 
 def blend_window(job: Job, network: Network) -> int:
@@ -86,18 +102,19 @@ def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin) -> Grid:
         window = core + 2 * margin.pixels
         raise SettingsError(
             f"The window cannot be {window} px: less two margins of {margin.pixels} it must leave a core that is a "
-            f"multiple of the network's stride, {stride}. Take {_fitting(window, job, stride, margin)}."
+            f"multiple of the network's stride, {stride}. "
+            f"Take {_fitting(window, job, stride, margin, network.field.offset)}."
         )
     block = job.block or core * _cores_in_block(scene, core)
     return Grid(scene.height, scene.width, stride, core, margin.pixels, block, margin.stitch)
 
 
-def _fitting(window: int, job: Job, stride: int, margin: Margin) -> int:
+def _fitting(window: int, job: Job, stride: int, margin: Margin, less: int) -> int:
     """The least window, from one that is too small on, that leaves a core of whole strides."""
     if margin.kind is not Kind.BLEND:
         return rounded_up(max(window - 2 * margin.pixels, stride), stride) + 2 * margin.pixels
-    sides = count(rounded_up(window, stride), stride)
-    return next(side for side in sides if side - 2 * _shared(side, job, stride) >= stride)
+    sides = count(rounded_up(max(window, 2 * less + 1), stride), stride)
+    return next(side for side in sides if side - 2 * _shared(side, job, stride, less) >= stride)
 
 
 def _core_for(scene: Scene, stride: int, margin: int) -> int:

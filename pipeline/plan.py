@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any, Self
 
 from pipeline.errors import IdentityError
@@ -65,6 +66,7 @@ class Network:
     field: Field
     side: int | None  # the fixed side of its square input, in pixels, where the graph has one
     notes: tuple[str, ...] = ()  # what the user should know of how it was understood
+    scale: Fraction = Fraction(1)  # input pixels for one that the graph says; `field` is that of the rescaled graph
 
 
 @dataclass(frozen=True, slots=True)

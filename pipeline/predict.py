@@ -161,13 +161,18 @@ def _blended_product(
 
 
 def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np.float32]]]:
-    """All windows of a block with their probabilities; zeros for those without a valid pixel, which have no say."""
+    """What the network says of all windows of a block, and where; zeros of those without a valid pixel.
+
+    A network that says less than its window (its field's offset) says it of the window's middle.
+    """
     plan = task.bench.plan
-    nothing = np.zeros((channels, plan.grid.window, plan.grid.window), np.float32)
+    less = plan.network.field.offset
+    side = plan.grid.window - 2 * less
+    nothing = np.zeros((channels, side, side), np.float32)
 
     def has_pixels(window: Rect) -> bool:
         return bool(task.valid[window.slices(task.hull)].any())
 
     said = task.predictions(has_pixels)
     for window in plan.grid.windows(task.block):
-        yield (window, next(said)[1]["probabilities"]) if has_pixels(window) else (window, nothing)
+        yield window.grown(-less), next(said)[1]["probabilities"] if has_pixels(window) else nothing

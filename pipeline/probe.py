@@ -93,8 +93,9 @@ def relaxed_difference(network: Network, window: int) -> float | None:
     pixels = np.random.default_rng(0).random((len(network.card.bands), large, large), np.float32)
     part = pixels[:, offset : offset + small, offset : offset + small]
     whole, alone = _said_of(network, pixels), _said_of(network, np.ascontiguousarray(part))
-    inside = slice(reach, small - reach)
-    placed = slice(offset + reach, offset + small - reach)
+    from_rim = reach - network.field.offset
+    inside = slice(from_rim, from_rim + small - 2 * reach)
+    placed = slice(offset + from_rim, offset + from_rim + small - 2 * reach)
     return float(np.abs(whole[:, placed, placed] - alone[:, inside, inside]).max())
 
 

@@ -23,6 +23,7 @@ from pipeline.budget import (
     publish_bytes,
     stage_bytes,
 )
+from pipeline.calibrate import Affine, affine_of
 from pipeline.errors import BlockError, SceneError, SettingsError
 from pipeline.grid import Grid, Stitch
 from pipeline.lay import COARSEST, lay_grid, stated_margin
@@ -31,17 +32,15 @@ from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
 from pipeline.network.model_file import find_model, load_model
 from pipeline.network.understand import understand
+from pipeline.place import placed
 from pipeline.plan import Choices, Margin, Network, Plan, identity_of, products_of, recipe_of
 from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage
-from pipeline.raster.statistics import statistics
 from pipeline.settings import Job
 from pipeline.tune import Trial, Tuner
-
-Affine = tuple[tuple[float, ...], tuple[float, ...]]  # shift and factor, one number for each band
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +102,14 @@ def bytes_read(scene: Scene, grid: Grid) -> int:
 
 
 def open_network(path: Path, job: Job) -> Network:
-    """Read a model and its card, and how far it looks. Raises ModelError and SettingsError."""
+    """Read a model and its card, how far it looks and where its answer lies. Raises ModelError and SettingsError."""
     file = find_model(path)
     model = load_model(file)
     found = understand(model, file, job.card)
     card = found.card
     field = field_of(model, card.output, card.layout)
-    return Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card), found.notes)
+    network = Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card), found.notes)
+    return placed(network, model, job)
 
 
 def _fixed_side(model: onnx.ModelProto, card: Card) -> int | None:
@@ -137,7 +137,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     Raises an InputError where something does not fit: bands, window, block, margin, device.
     """
     demand_bands(network.card, scene)
-    affine = (frozen.shift, frozen.factor) if frozen else _affine(network.card, scene)
+    affine = (frozen.shift, frozen.factor) if frozen else affine_of(network.card, scene)
     margin = _margin(job, network, scene, tuner, affine, frozen)
     grid = _obeyed(job, network, scene, margin, frozen) if frozen else lay_grid(job, network, scene, margin)
     demand_window(recipe_of(grid, scene, job, job.batch or 1), len(scene.bands), job.memory)
@@ -188,12 +188,6 @@ def _obeyed(job: Job, network: Network, scene: Scene, margin: Margin, frozen: Ch
         return replace(laid, core=laid.core if asked else frozen.core, block=frozen.block)
     except SettingsError:  # frozen for another network or window: the identities will say so
         return laid
-
-
-def _affine(card: Card, scene: Scene) -> Affine:
-    found = card.affine(statistics(scene) if card.needs_statistics else None)
-    shift, factor = (tuple(float(number) for number in numbers) for numbers in found)
-    return shift, factor
 
 
 def demand_bands(card: Card, scene: Scene) -> None:

@@ -58,7 +58,8 @@ class Trial:
         pixels, valid = reader.read(crop.grown(margin))
         shift, factor = np.array(self.shift, np.float32), np.array(self.factor, np.float32)
         probabilities: NDArray[np.float32] = engine.run(pixels[None], valid[None], shift, factor)["probabilities"][0]
-        return probabilities[:, margin : margin + crop.height, margin : margin + crop.width]
+        start = margin - self.network.field.offset
+        return probabilities[:, start : start + crop.height, start : start + crop.width]
 
 
 class Tuner:
@@ -108,7 +109,7 @@ def try_margins(trial: Trial, chosen: int | None) -> Margin:
         pixels = rounded_up(chosen, field.stride)
         why = f"{chosen} px were asked for; the network looks {field.reach} px to each side"
         return Margin(pixels, Kind.CHOSEN, why, _difference(trial.cores(pixels), exact))
-    for pixels in candidates(field.stride, field.margin):
+    for pixels in candidates(field.stride, field.margin, field.offset):
         difference = _difference(trial.cores(pixels), exact)
         if difference <= TOLERANCE:
             why = f"the smallest tried within {TOLERANCE}; the exact {field.margin} px would more than double the work"
@@ -116,9 +117,9 @@ def try_margins(trial: Trial, chosen: int | None) -> Margin:
     return Margin(field.margin, Kind.EXACT, f"no smaller margin keeps |Δp| within {TOLERANCE}", 0.0)
 
 
-def candidates(stride: int, exact: int) -> Iterator[int]:
-    """Margins to try, in order: multiples of the stride, about a quarter further apart each time."""
-    pixels = stride
+def candidates(stride: int, exact: int, least: int = 0) -> Iterator[int]:
+    """Margins to try, in order: multiples of the stride from `least` on, about a quarter further apart each time."""
+    pixels = rounded_up(max(stride, least), stride)
     while pixels < exact:
         yield pixels
         pixels += rounded_up(math.ceil(pixels / 4), stride)

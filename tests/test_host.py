@@ -33,7 +33,8 @@ def test_what_does_not_fit_is_one_sentence():
     valid = Network(padded=False)
     assert "take a margin of at least 1" in refused(valid, valid.card([0, 1, 2], "softmax"), Recipe(16, 0, 1, "uint8"))
     blend = Recipe(16, 4, 1, "uint8", Stitch.BLEND)
-    assert "only an answer of the window's own size" in refused(valid, valid.card([0, 1, 2], "softmax"), blend)
+    with pytest.raises(ModelError, match="14 × 14 pixels of a window of 16, where it was to say 16 × 16"):
+        fuse(valid.model(), valid.card([0, 1, 2], "softmax"), blend, replace(field_of(valid.model()), offset=0))
 
 
 def refused_output(network, output):

@@ -130,6 +130,23 @@ def test_the_models_of_deepness_run_or_are_refused_with_a_reason(run, tmp_path, 
     assert ("2 outputs (output, output2)" in done.stderr) == ("two_outputs" in name and "output" not in card)
 
 
+def test_four_pixels_for_one_are_averaged(run):
+    path, scene = MODELS / "deepness/dummy_superresolution_model.onnx", SCENES / "uav/dummy_fotomap_small.tif"
+    card = {"bands": ["red", "green", "blue"], "scaling": {"kind": "constant", "divide_by": 255}, "says": "logits"}
+    card |= {"classes": ["a", "b", "c"], "activation": "softmax"}
+    done, report, out = run(scene, path, card, products=["probabilities"])
+    assert done.returncode == 0, done.stderr
+    assert "says 2 × 2 pixels for one of its input" in done.stderr
+    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    pixels = (read(scene)[:3, 280:344, 280:344] / np.float32(255)).astype(np.float32)
+    said = session.run(None, {session.get_inputs()[0].name: pixels[None]})[0][0]
+    powers = np.exp(said.reshape(3, 64, 2, 64, 2).mean(axis=(2, 4)))
+    found = read(out / "probabilities.tif")[:, 280:344, 280:344] / 250
+    inside = (slice(None), slice(16, 48), slice(16, 48))  # what this window alone covers
+    assert np.abs(found - powers / powers.sum(axis=0))[inside].max() <= 0.5 / 250 + 1e-4
+    assert report["scenes"][0]["margin"].endswith("blend")  # its Resize lays corners over each other
+
+
 def test_a_network_that_takes_the_channels_last_says_what_it_says_alone(run):
     path, scene = MODELS / "zeiss-toy/simple_nuclei_segmodel.onnx", SCENES / "histology/Tumor_HE_Stain_T76_rgb.tif"
     card = {"scaling": {"kind": "constant", "divide_by": 255}}  # the one thing that nothing beside it says

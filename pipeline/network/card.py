@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pipeline.errors import SettingsError
 from pipeline.network.legend import Band, MaskClass, Part, bands_said, classes_said
 from pipeline.network.misread import sentence
-from pipeline.network.scaling import Numbers, Scaling, SceneStatistics, Statistics, listed
+from pipeline.network.scaling import Numbers, OverScene, Scaling, Statistics, WindowStatistics, listed
 
 PixelType = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
@@ -40,6 +40,12 @@ class Card(Part):
     scaling: Scaling = Field(
         description="how pixels are scaled, such as {kind: constant, divide_by: 255}, "
         "{kind: mean_std, mean: [...], std: [...]}, {kind: min_max, min: 0, max: 10000}, none or scene"
+    )
+    units: Literal["reflectance"] | None = Field(
+        default=None, description="what raw × gain + offset is; with reflectance, a scene's own gain and offset count"
+    )
+    clip: tuple[float, float] | None = Field(
+        default=None, description="the least and the greatest number after scaling, such as [0, 1]"
     )
     fill: float = Field(default=0.0, description="what an invalid pixel becomes, after scaling")
     resolution: float | None = Field(default=None, gt=0, description="metres per pixel that the network was trained on")
@@ -91,7 +97,15 @@ class Card(Part):
             said = [getattr(entry, key) for entry in self.classes]
             if twice := [item for item in said if said.count(item) > 1]:
                 raise ValueError(f"two classes have the {key} {twice[0]!r}; each needs its own")
-        if not isinstance(self.scaling, SceneStatistics):
+        return self
+
+    @model_validator(mode="after")
+    def _laws_of_scaling(self) -> Card:
+        if self.clip and not self.clip[0] < self.clip[1]:
+            raise ValueError(f"clip says {list(self.clip)}; the first must be the lower of the two")
+        if getattr(self.scaling, "joint", False) and (len(set(self.gain)) > 1 or len(set(self.offset)) > 1):
+            raise ValueError("joint statistics need one gain and offset for all bands")
+        if not self.needs_statistics:
             self.affine(None)
         return self
 
@@ -121,17 +135,18 @@ class Card(Part):
     @property
     def needs_statistics(self) -> bool:
         """Whether the scaling is over the scene."""
-        return isinstance(self.scaling, SceneStatistics)
+        return isinstance(self.scaling, OverScene)
 
     def affine(self, statistics: Statistics | None) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Give (shift, factor), each float32 of shape (B,), with scaled = (raw − shift) × factor.
 
-        `statistics` are the raw pixels' mean and standard deviation over the scene, each of shape (B,); only a scaling
-        over the scene needs them. Computed in float64. Raises ValueError where a number leaves float32's range.
+        `statistics` are two numbers of the raw pixels over the scene, as the scaling asks for them, each of shape (B,);
+        only a scaling over the scene needs them. Computed in float64. Raises ValueError where a number leaves
+        float32's range.
         """
         gain, offset = np.asarray(self.gain), np.asarray(self.offset)
-        if statistics is not None:
-            statistics = (statistics[0] * gain + offset, statistics[1] * np.abs(gain))
+        if statistics is not None and isinstance(self.scaling, OverScene):
+            statistics = self.scaling.physical(statistics, gain, offset)
         middle, divisor = self.scaling.shift_and_divisor(statistics)
         with np.errstate(over="ignore", under="ignore"):
             shift = ((middle - offset) / gain).astype(np.float32)
@@ -150,6 +165,7 @@ class Card(Part):
         return {
             "bands": list(self.file_bands),
             "scaling": self._scaling_identity(),
+            "clip": [float(np.float32(end)) for end in self.clip] if self.clip else None,
             "fill": float(np.float32(self.fill)),
             "classes": list(self.values),
             "output": self.output,
@@ -160,7 +176,7 @@ class Card(Part):
         }
 
     def _scaling_identity(self) -> dict[str, Any]:
-        if self.needs_statistics:  # gain and offset cancel out but for the sign
-            return {"scene": np.sign(self.gain).tolist()}
+        if isinstance(self.scaling, OverScene | WindowStatistics):
+            return self.scaling.identity(self.gain)
         shift, factor = self.affine(None)
         return {"shift": shift.tolist(), "factor": factor.tolist()}

@@ -7,7 +7,8 @@
     classes (batch, core, core) uint8, values of the card     finite (batch,) bool
     confidence (batch, core, core) uint8, probabilities (batch, C, core, core) uint8, where asked for, in steps of 1/250
 
-For blending the graph ends earlier: probabilities (batch, C, w, w) float32, and finite over the whole window.
+For blending the graph ends earlier: probabilities (batch, C, v, v) float32 of all that the network says of
+a window, v = w − 2 × the field's offset, and finite over the same.
 All shapes are fixed. The graph's own names carry a prefix that the network does not use; `Engine` takes it off.
 """
 
@@ -38,8 +39,9 @@ def fuse(model: onnx.ModelProto, card: Card, recipe: Recipe, field: Field) -> by
     inputs = enter(nodes, network, card, recipe)
     nodes.made.extend(network.model.graph.node)
     if recipe.stitch is Stitch.BLEND:
-        network.check_same_size(recipe)
-        outputs = blend_outputs(nodes, leave(nodes, network, None), card, recipe)
+        network.check_answer(recipe, field)
+        side = recipe.window - 2 * field.offset
+        outputs = blend_outputs(nodes, leave(nodes, network, None), card, recipe, side)
     else:
         start = network.core_starts(recipe, field)
         outputs = exact_outputs(nodes, leave(nodes, network, (start, start + recipe.core)), card, recipe)

@@ -78,7 +78,7 @@ class Host:
             raise ModelError(
                 f"The network has {len(known)} outputs, {', '.join(known)}; say which in the card: `output`."
             )
-        resized = relaxed(_modern(model), recipe.window, recipe.window, recipe.batch, name, card.layout)
+        resized = relaxed(modern(model), recipe.window, recipe.window, recipe.batch, name, card.layout)
         constants = {tensor.name for tensor in resized.graph.initializer}
         entry = next(value for value in resized.graph.input if value.name not in constants)
         leave = next(value for value in resized.graph.output if value.name == name)
@@ -116,12 +116,13 @@ class Host:
                 f"{card.activation} needs {card.channels}: correct the card's classes or activation."
             )
 
-    def check_same_size(self, recipe: Recipe) -> None:
-        """Raise ModelError where an output has not the window's size, which blending needs."""
-        if any(side not in (None, recipe.window) for side in self.size):
+    def check_answer(self, recipe: Recipe, field: Field) -> None:
+        """Raise ModelError where the answer to a whole window is not of the size that the field says."""
+        side = recipe.window - 2 * field.offset
+        if any(found not in (None, side) for found in self.size):
             raise ModelError(
-                f"The network says {self.size[0]} × {self.size[1]} pixels of a window of {recipe.window}; "
-                "only an answer of the window's own size can be blended."
+                f"The network says {self.size[0]} × {self.size[1]} pixels of a window of {recipe.window}, where it was "
+                f"to say {side} × {side}: take another --window, a multiple of 32 say."
             )
 
     def core_starts(self, recipe: Recipe, field: Field) -> int:
@@ -162,10 +163,10 @@ def precision_of(model: onnx.ModelProto) -> str:
     return "+".join(sorted({_WEIGHTS[kind] for kind in kinds if kind in _WEIGHTS})) or "fp32"
 
 
-def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Bring a network of an operator set before 10 to a newer one."""
+def modern(model: onnx.ModelProto, oldest: int = _OLDEST) -> onnx.ModelProto:
+    """Bring a network of an operator set before `oldest` to a newer one. Raises ModelError where that cannot be."""
     version = opset_of(model)
-    if version >= _OLDEST:
+    if version >= oldest:
         return model
     try:
         return onnx.version_converter.convert_version(model, _NEWER)

@@ -42,13 +42,13 @@ def exact_outputs(nodes: Nodes, said: str, card: Card, recipe: Recipe) -> Ports:
     return outputs
 
 
-def blend_outputs(nodes: Nodes, said: str, card: Card, recipe: Recipe) -> Ports:
-    """Probabilities and finiteness of the whole window; returns the outputs."""
+def blend_outputs(nodes: Nodes, said: str, card: Card, recipe: Recipe, side: int) -> Ports:
+    """Probabilities and finiteness of all `side` × `side` pixels that the network says; returns the outputs."""
     outputs = _finite(nodes, said, recipe)
     channels = _channels(nodes, said, card)
     best = nodes.add("Max", *channels) if len(channels) > 1 else said
     nodes.add("Identity", _probabilities(nodes, said, best, card), into="probabilities")
-    return outputs | {"probabilities": (FLOAT, [recipe.batch, card.channels, recipe.window, recipe.window])}
+    return outputs | {"probabilities": (FLOAT, [recipe.batch, card.channels, side, side])}
 
 
 def _finite(nodes: Nodes, said: str, recipe: Recipe) -> Ports:

@@ -8,33 +8,25 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from pipeline.network.legend import Band, MaskClass
-from pipeline.network.scaling import Constant, MeanStd, MinMax, SceneStatistics, Unscaled
-
-_KINDS: dict[str, type[BaseModel]] = {
-    "none": Unscaled,
-    "constant": Constant,
-    "mean_std": MeanStd,
-    "min_max": MinMax,
-    "scene": SceneStatistics,
-}
+from pipeline.network.scaling import KINDS
 
 
 def sentence(error: ValidationError, card: type[BaseModel]) -> str:
     """Say the first thing that pydantic found, in words."""
     found = error.errors(include_url=False)
     first = next((each for each in found if each["type"] != "missing"), found[0])
-    place = [part for part in first["loc"] if part not in _KINDS]
+    place = [part for part in first["loc"] if part not in KINDS]
     where = ".".join(str(part) for part in place) or "the card"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(place[-1]), _keys_at(first["loc"], card), n=1, cutoff=0.0)[0]
         return f"there is no card entry `{where}`; did you mean `{near}`?"
     if first["type"] == "missing":
-        return _missing([".".join(str(part) for part in each["loc"] if part not in _KINDS) for each in found], card)
+        return _missing([".".join(str(part) for part in each["loc"] if part not in KINDS) for each in found], card)
     if first["type"] == "value_error":
         reason = str(first["ctx"]["error"])
         return f"{'the card' if not place else f'the card entry `{where}`'} cannot hold: {reason}."
     if first["type"].startswith("union_tag"):
-        return f"the card entry `{where}` must have a `kind`, one of {', '.join(_KINDS)}; it is {first['input']!r}."
+        return f"the card entry `{where}` must have a `kind`, one of {', '.join(KINDS)}; it is {first['input']!r}."
     return f"the card entry `{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
 
 
@@ -52,6 +44,6 @@ def _keys_at(loc: tuple[int | str, ...], card: type[BaseModel]) -> list[str]:
     inner: dict[Any, type[BaseModel]] = {
         "bands": Band,
         "classes": MaskClass,
-        "scaling": _KINDS.get(str(loc[1]), Unscaled),
+        "scaling": KINDS.get(str(loc[1]), KINDS["none"]),
     }
     return list(inner.get(loc[0], card).model_fields)

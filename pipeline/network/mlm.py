@@ -21,7 +21,7 @@ from onnx import ModelProto
 from pipeline.errors import SettingsError
 from pipeline.network.card import Card
 from pipeline.network.legend import MaskClass
-from pipeline.network.scaling import Constant, MeanStd, MinMax, SceneStatistics, Unscaled
+from pipeline.network.scaling import Constant, MeanStd, MinMax, OverScene, SceneStatistics, Unscaled, WindowStatistics
 from pipeline.network.signature import signature
 
 KEY = "mlm"
@@ -29,7 +29,9 @@ _OWN = "maskmill:"
 _OWN_ENTRIES = (
     "gain",
     "offset",
+    "units",
     "scaling",
+    "clip",
     "fill",
     "output",
     "says",
@@ -40,7 +42,7 @@ _OWN_ENTRIES = (
 )
 _TASKS = ("semantic-segmentation", "segmentation")
 _AXES = {"NCHW": ("batch", "channel", "height", "width"), "NHWC": ("batch", "height", "width", "channel")}
-_SCENE = {"type": "processing", "format": "maskmill", "expression": "scene"}
+_SCENE = {"type": "processing", "format": "maskmill", "expression": "scene"}  # the other statistical kinds alike
 
 
 def embed(model: ModelProto, card: Card) -> ModelProto:
@@ -139,15 +141,18 @@ def _layout(structure: Mapping[str, Any]) -> str | None:
 
 def _is_plain(card: Card) -> bool:
     """Whether a scaling is one that MLM has a word for, on raw pixels."""
+    if card.scaling.kind not in {"none", "constant", "mean_std", "min_max", "scene"}:
+        return False
     divided = isinstance(card.scaling, MeanStd) and card.scaling.divide_by != 1
-    return not divided and set(card.gain) == {1.0} and set(card.offset) == {0.0}
+    refined = isinstance(card.scaling, SceneStatistics) and card.scaling != SceneStatistics()
+    return not divided and not refined and set(card.gain) == {1.0} and set(card.offset) == {0.0}
 
 
 def _value_scaling(card: Card) -> list[dict[str, Any]] | None:
     """Say how raw pixels are scaled: one object for all bands, or one for each."""
     scaling = card.scaling
-    if isinstance(scaling, SceneStatistics):
-        return [_SCENE]
+    if isinstance(scaling, OverScene | WindowStatistics):
+        return [_SCENE | {"expression": scaling.kind}]
     middle, divisor = scaling.shift_and_divisor(None)
     if not _is_plain(card):
         gain = np.asarray(card.gain)

@@ -32,7 +32,7 @@ class Nodes:
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def add(self, operator: str, *inputs: str, into: str | None = None, **attributes: int | list[int]) -> str:
+    def add(self, operator: str, *inputs: str, into: str | None = None, **attributes: int | str | list[int]) -> str:
         """Add a node of one output and return the output's name."""
         name = self.prefix + (into or f"{operator}_{len(self.made)}")
         node = helper.make_node(operator, list(inputs), [name])
@@ -41,7 +41,7 @@ class Nodes:
         return name
 
     def over(
-        self, operator: str, value: str, axes: list[int], into: str | None = None, **attributes: int | list[int]
+        self, operator: str, value: str, axes: list[int], into: str | None = None, **attributes: int | str | list[int]
     ) -> str:
         """Add a node that works over axes, said in the way of the operator set."""
         if self.opset >= _AXES_ARE_INPUTS:

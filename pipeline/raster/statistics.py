@@ -14,13 +14,13 @@ from pipeline.raster.source import Scene
 PIECE = 1 << 22  # pixels looked at once, unless one tile has more
 
 
-def statistics(scene: Scene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def statistics(scene: Scene, *, joint: bool = False) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (mean, standard deviation), each float64 (band,), over the finite values of the valid pixels.
 
     The deviation is the population's. Pieces along the file's tiles are merged in a fixed order, after Chan, Golub and
     LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979). A band of one value
     has deviation 0 exactly; a scene without a valid pixel has 0 for both. Raises BlockError where the file cannot be
-    read.
+    read. `joint` takes all bands for one.
     """
     bands = len(scene.bands)
     count, mean, squares = np.zeros(bands), np.zeros(bands), np.zeros(bands)
@@ -42,8 +42,20 @@ def statistics(scene: Scene) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
                 squares[band] += np.square(values).sum() + delta**2 * count[band] * values.size / total
                 mean[band] += delta * values.size / total
                 count[band] = total
-    deviation = np.sqrt(squares / np.maximum(count, 1))
-    return mean + np.array([first or 0.0 for first in shift]), deviation
+    mean += [first or 0.0 for first in shift]
+    if joint:
+        mean, squares, count = _pooled(mean, squares, count)
+    return mean, np.sqrt(squares / np.maximum(count, 1))
+
+
+def _pooled(
+    mean: NDArray[np.float64], squares: NDArray[np.float64], count: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Put all bands together; each band is given the same three numbers."""
+    total = max(count.sum(), 1.0)
+    middle = (mean * count).sum() / total if mean.min() != mean.max() else mean[0]
+    about = squares.sum() + ((mean - middle) ** 2 * count).sum()
+    return np.full_like(mean, middle), np.full_like(mean, about), np.full_like(mean, total)
 
 
 def pieces(scene: Scene) -> Iterator[Rect]:
