@@ -437,12 +437,25 @@ def test_an_item_s_scaling_in_earlier_words_or_in_none_that_a_card_has(beside, e
 def test_a_folder_s_document_that_speaks_of_another_model_is_left_aside_and_said(beside):
     said = {"classes": ["a", "b"], "scaling": "none"}
     elsewhere = bioimage() | {"weights": {"onnx": {"source": "other.onnx"}}}
-    found = beside(network(2, 2), {"bioimageio.yaml": elsewhere}, said)
+    found = beside(network(2, 2), {"bioimageio.yaml": elsewhere}, said, others=("other.onnx",))
     assert any("is not read: it speaks of other.onnx" in note for note in found.notes)
     silent = {**ITEM, "assets": {}}
     found = beside(network(2, 2), {"item.json": silent}, said, others=("other.onnx",))
     assert any("item.json is not read: there are several models" in note for note in found.notes)
     assert found.card.name == "net"
+
+
+def test_a_document_of_a_file_that_is_not_there_speaks_of_the_only_model_there_is(beside):
+    renamed = bioimage() | {"weights": {"onnx": {"source": "https://example.com/files/weights.onnx/content"}}}
+    assert beside(network(2, 1), {"rdf.yaml": renamed}).sources["classes"] == "rdf.yaml"
+
+
+def test_two_documents_that_say_the_same_in_other_words_do_not_contradict(beside):
+    step = {"id": "fixed_zero_mean_unit_variance", "kwargs": {"mean": 0.0, "std": 10000.0}}
+    shared = bioimage(before=[step], names=("sea", "land"), after=[{"id": "softmax"}])
+    notes = beside(network(2, 2), {"bioimageio.yaml": shared, "net.json": ITEM}).notes
+    assert not any("`scaling:" in note or "`classes:" in note for note in notes)
+    assert any("`bands:" in note for note in notes)
 
 
 def test_the_more_specific_of_two_documents_wins_and_it_is_said(beside):

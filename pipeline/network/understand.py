@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from pipeline.errors import SettingsError
 from pipeline.network.card import Card
@@ -24,6 +25,7 @@ from pipeline.network.foreign.beside import documents_beside, format_of
 from pipeline.network.foreign.documents import load
 from pipeline.network.foreign.inside import metadata_of
 from pipeline.network.foreign.told import Graph, Told
+from pipeline.network.scaling import Scaling
 from pipeline.network.signature import answers, last_operator, mask_shape, output_shape, signature
 
 _LABELS = ("name", "architecture", "licence", "training_data", "scores")  # which no two programs say alike
@@ -172,6 +174,8 @@ def _completed(path: Path, graph: Graph, said: dict[str, Any], sources: dict[str
             f"Nothing names the network's bands: {', '.join(bands)} in the image's own order is a guess; `bands:` in "
             "the card or --bands says otherwise."
         )
+    if said.get("says") == "values" and "classes" not in said and (names := _of_values(graph, said)):
+        said["classes"], sources["classes"] = names, "guessed: by the number of channels"
     outputs = list(graph.seen.outputs)
     if said.get("output") is None and len(outputs) > 1:
         said["output"], sources["output"] = graph.output, "guessed: the first that can be a mask"
@@ -182,6 +186,13 @@ def _completed(path: Path, graph: Graph, said: dict[str, Any], sources: dict[str
     return notes
 
 
+def _of_values(graph: Graph, said: Mapping[str, Any]) -> list[str]:
+    """Names for channels of numbers; none where their number is not known."""
+    layout = said.get("layout")
+    channels = graph.channels(layout) if layout in ("NCHW", "NHWC") else None
+    return ["value"] if channels == 1 else [f"value {place}" for place in range(1, (channels or 0) + 1)]
+
+
 def _contradictions(foreign: Sequence[Told]) -> list[str]:
     """What two documents say differently: the weaker come first."""
     notes = []
@@ -189,7 +200,7 @@ def _contradictions(foreign: Sequence[Told]) -> list[str]:
         for strong in foreign[place + 1 :]:
             for entry in weak.entries.keys() & strong.entries.keys() - set(_LABELS):
                 less, more = weak.entries[entry], strong.entries[entry]
-                if more is not None and less is not None and _plainly(less) != _plainly(more):
+                if more is not None and less is not None and _plainly(entry, less) != _plainly(entry, more):
                     notes.append(
                         f"{weak.source} says `{entry}: {_short(less)}` and {strong.source} `{_short(more)}`: the "
                         "latter holds, for it is the more specific."
@@ -197,11 +208,19 @@ def _contradictions(foreign: Sequence[Told]) -> list[str]:
     return sorted(notes)
 
 
-def _plainly(value: object) -> object:
-    """Names and values alone of bands and classes, so that forms do not count."""
-    if not isinstance(value, list | tuple):
+def _plainly(entry: str, value: object) -> object:
+    """What a value comes to: of bands and classes names and values, of a scaling its numbers."""
+    if entry == "scaling":
+        try:
+            shift, divisor = TypeAdapter(Scaling).validate_python(value).shift_and_divisor(None)
+        except ValueError:  # of statistics, or no scaling at all
+            return value
+        numbers = np.broadcast_arrays(shift, divisor)
+        return sorted({tuple(float(f"{number:.6g}") + 0.0 for number in band) for band in zip(*numbers, strict=True)})
+    if entry not in ("bands", "classes") or not isinstance(value, list | tuple):
         return value
-    return [(each.get("name"), each.get("value")) if isinstance(each, Mapping) else (each, None) for each in value]
+    whole = [each if isinstance(each, Mapping) else {"name": each} for each in value]
+    return [(each.get("name"), each.get("value", place)) for place, each in enumerate(whole)]
 
 
 def _short(value: object) -> str:

@@ -103,11 +103,14 @@ def _files(path: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _of_another(files: list[str], path: Path) -> str | None:
-    """Why a document that a folder shares does not speak of this model; None where it does."""
-    names = [PurePosixPath(file.split("?")[0]).name for file in files]
-    if path.name in names:
+    """Why a document that a folder shares does not speak of this model; None where it does.
+
+    One that names a file that is not there speaks of the only model in the folder, which was given another name.
+    """
+    if any(path.name in PurePosixPath(file.split("?")[0]).parts for file in files):
         return None
-    if names:
-        return f"it speaks of {', '.join(names)}"
-    others = [other for other in path.parent.glob("*.onnx") if other.name != path.name]
-    return "there are several models beside it and it names none" if others else None
+    others = {other.name for other in path.parent.glob("*.onnx")} - {path.name}
+    if not others:
+        return None
+    names = ", ".join(PurePosixPath(file.split("?")[0]).name for file in files)
+    return f"it speaks of {names}" if names else "there are several models beside it and it names none"
