@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from pipeline.settings import Job
 
 FLAGS = (
-    *("scenes", "model", "out", "bands", "device", "margin", "overlap", "window", "block", "batch", "workers"),
+    *(
+        "scenes",
+        "model",
+        "out",
+        "bands",
+        "device",
+        "margin",
+        "overlap",
+        "resolution",
+        "window",
+        "block",
+        "batch",
+        "workers",
+    ),
     *("products", "memory", "overwrite"),
 )
 
@@ -27,6 +40,10 @@ Margin = Annotated[
     str | None, typer.Option(metavar="auto|exact|blend|PIXELS", help="What a window reads beyond its core.")
 ]
 Overlap = Annotated[float | None, typer.Option(help="Blend: the part of a window that it shares with the next.")]
+Resolution = Annotated[
+    str | None,
+    typer.Option(metavar="model|scene|METRES", help="Pixels that the network sees; the mask keeps the scene's."),
+]
 Window = Annotated[int | None, typer.Option(metavar="PX", help="Side of what the network sees at once.")]
 Block = Annotated[int | None, typer.Option(metavar="PX", help="Side of what one worker owns.")]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Windows in one run of the network.")]

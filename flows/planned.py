@@ -14,6 +14,7 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
     lines = {
         "image": f"{rows:,} × {cols:,} px, {plan['pixels'] / 1e6:,.4g} megapixels",
         "blocks": f"{counted(plan['blocks'], 'block')} of {plan['block']:,} px, each written by one worker",
+        "resolution": _zoom(plan["zoom"]),
         "windows": f"{counted(plan['windows'], 'window')} of {plan['window']:,} px, cores of {plan['core']:,} px",
         "margin": f"{plan['margin']} px, {plan['margin_kind']}: {plan['margin_why']}{_difference(plan)}",
         "computed": f"{plan['computed_per_pixel']:.3g} pixels for each pixel of the image",
@@ -27,6 +28,10 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
         "notes": " ".join(plan["notes"]),
     }
     return {heading: words for heading, words in lines.items() if words}
+
+
+def _zoom(zoom: float) -> str | None:
+    return None if zoom == 1 else f"the network sees {zoom:.4g} pixels for each pixel along a side of the image"
 
 
 def _difference(plan: Mapping[str, Any]) -> str:

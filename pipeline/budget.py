@@ -9,6 +9,7 @@ import resource
 import shutil
 import sys
 from dataclasses import asdict, dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,9 @@ def block_bytes(grid: Grid, scene: Scene, products: tuple[Product, ...], card: C
     pixel = np.dtype(scene.dtype).itemsize * len(scene.bands)
     reading = hull * (2 * pixel + 2)  # the clipped read and the reflected copy, each with its validity
     channels = sum(product.channels or 1 for product in products)
+    if grid.zoom != 1:  # the scene's own pixels, a band of them as float64 with its weights, and the view's rasters
+        reading += ceil(grid.hull_side() / grid.zoom) ** 2 * (2 * pixel + 2 + 16)
+        reading += hull * sum(product.channels or 1 for product in products)
     writing = grid.block**2 * channels * 3  # the rasters, zarr's chunks of one, the bytes of its shard
     census = grid.block * 256 * 8
     return reading + writing + census + (blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0)

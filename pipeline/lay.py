@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import count
+from math import ceil, floor
 
 from pipeline.errors import ModelError, SettingsError
-from pipeline.grid import Grid
+from pipeline.grid import CHUNK, Grid
 from pipeline.plan import Kind, Margin, Network
 from pipeline.raster.source import Scene
 from pipeline.settings import Job
@@ -88,7 +90,7 @@ def blend_window(job: Job, network: Network) -> int:
     return job.window or network.side or network.card.window or BLEND_WINDOW
 
 
-def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin) -> Grid:
+def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin, zoom: Fraction = Fraction(1)) -> Grid:
     """Lay windows, cores and blocks over a scene. Raises SettingsError where the sides asked for do not fit."""
     blend = margin.kind is Kind.BLEND
     stride = network.field.stride if network.field.bounded else 1
@@ -97,7 +99,7 @@ def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin) -> Grid:
     elif job.window:
         core = job.window - 2 * margin.pixels
     else:
-        core = _core_for(scene, stride, margin.pixels)
+        core = _core_for(ceil(max(scene.height, scene.width) * zoom), stride, margin.pixels)
     if core < stride or core % stride:
         window = core + 2 * margin.pixels
         raise SettingsError(
@@ -105,8 +107,9 @@ def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin) -> Grid:
             f"multiple of the network's stride, {stride}. "
             f"Take {_fitting(window, job, stride, margin, network.field.offset)}."
         )
-    block = job.block or core * _cores_in_block(scene, core)
-    return Grid(scene.height, scene.width, stride, core, margin.pixels, block, margin.stitch)
+    unit = core if zoom == 1 else CHUNK
+    block = job.block or unit * _units_in_block(scene, unit, zoom)
+    return Grid(scene.height, scene.width, stride, core, margin.pixels, block, margin.stitch, zoom)
 
 
 def _fitting(window: int, job: Job, stride: int, margin: Margin, less: int) -> int:
@@ -117,23 +120,26 @@ def _fitting(window: int, job: Job, stride: int, margin: Margin, less: int) -> i
     return next(side for side in sides if side - 2 * _shared(side, job, stride, less) >= stride)
 
 
-def _core_for(scene: Scene, stride: int, margin: int) -> int:
-    """The side of a core: 512, or for a small scene a power of two that holds it, so that few sizes are built."""
+def _core_for(longest: int, stride: int, margin: int) -> int:
+    """The side of a core: 512, or for a small view a power of two that holds it, so that few sizes are built."""
     least = max(stride, rounded_up(COARSEST * stride - 2 * margin, stride))
     core = max(rounded_up(CORE, stride), least)
-    while core // 2 >= max(scene.height, scene.width, least) and (core // 2) % stride == 0:
+    while core // 2 >= max(longest, least) and (core // 2) % stride == 0:
         core //= 2
     return core
 
 
-def _cores_in_block(scene: Scene, core: int) -> int:
-    """How many cores a block has on a side: as many as make 2048 px, fewer on a scene of few blocks."""
+def _units_in_block(scene: Scene, unit: int, zoom: Fraction) -> int:
+    """How many cores, or chunks, a block has on a side: as many as make 2048 px, fewer on a scene of few blocks.
+
+    Where the view has more pixels than the scene, 2048 px of the view.
+    """
 
     def blocks(side: int) -> int:
-        return -(-scene.height // (side * core)) * -(-scene.width // (side * core))
+        return -(-scene.height // (side * unit)) * -(-scene.width // (side * unit))
 
-    side = max(1, BLOCK // core)
-    while side > 1 and blocks(side) < (ENOUGH_BLOCKS if side * core > SMALL_BLOCK else FEW_BLOCKS):
+    side = max(1, floor(BLOCK / max(zoom, 1)) // unit)
+    while side > 1 and blocks(side) < (ENOUGH_BLOCKS if side * unit > SMALL_BLOCK else FEW_BLOCKS):
         side //= 2
     return side
 

@@ -112,6 +112,11 @@ class Plan:
         """A short name for the identity."""
         return digest_of(self.identity)
 
+    @property
+    def view(self) -> Scene:
+        """The scene as the network sees it."""
+        return self.scene if self.grid.zoom == 1 else resized(self.scene, self.grid.zoom)
+
     def on(self, store: str, scene: Scene | None = None) -> Plan:
         """The same plan with the store's place, and perhaps a staged scene, filled in."""
         return replace(self, store=store, scene=scene or self.scene)
@@ -149,7 +154,9 @@ def recipe_of(grid: Grid, scene: Scene, job: Job, batch: int) -> Recipe:
     )
 
 
-def identity_of(job: Job, network: Network, scene: Scene, choices: Choices) -> dict[str, Any]:
+def identity_of(
+    job: Job, network: Network, scene: Scene, choices: Choices, zoom: Fraction = Fraction(1)
+) -> dict[str, Any]:
     """The parts that make a result what it is, each under the name that a message gives it.
 
     In exact mode window and margin decide no pixel, so they are left out; otherwise they are part of it.
@@ -157,6 +164,8 @@ def identity_of(job: Job, network: Network, scene: Scene, choices: Choices) -> d
     settings = {**job.deciding()}
     if not choices.margin.exact:
         settings |= {"core": choices.core, "margin in pixels": choices.margin.pixels}
+    if zoom != 1:
+        settings |= {"pixels that the network sees to a pixel": str(zoom)}
     return {
         "source": scene.fingerprint,
         "bands": list(scene.bands),

@@ -30,8 +30,14 @@ class Bench:
 
     plan: Plan
     engine: Engine
-    reader: Reader
+    reader: Reader  # of the scene
+    view: Reader  # of the scene as the network sees it: the same, unless its resolution is another
     sink: Sink
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of the tiles that were decoded so far."""
+        return self.reader.bytes_read + (self.view.bytes_read if self.view is not self.reader else 0)
 
 
 @dataclass(slots=True)
@@ -68,31 +74,39 @@ class Made:
 def predict_block(open_bench: Bench, block: int, watch: Stopwatch) -> Made:
     """Read and predict one block, without writing anything. Raises BlockError."""
     plan = open_bench.plan
-    owned, hull = plan.grid.owned(block), plan.grid.hull(block)
+    owned, seen, hull = plan.grid.owned(block), plan.grid.seen(block), plan.grid.hull(block)
     with watch("read"):
-        pixels, valid = open_bench.reader.read(hull)
-    inside = valid[owned.slices(hull)]
-    rasters = {
-        product.name: np.full((*((product.channels,) if product.channels else ()), *owned.shape), NODATA, np.uint8)
-        for product in plan.products
-    }
+        pixels, valid = open_bench.view.read(hull)
+        inside = valid[seen.slices(hull)] if plan.grid.zoom == 1 else open_bench.reader.read(owned)[1]
     if not inside.any():
-        return Made(rasters, State.NODATA)
+        return Made(_empty(plan, owned), State.NODATA)
+    rasters = _empty(plan, seen)
     stitch = _blend if plan.grid.stitch is Stitch.BLEND else _keep_cores
-    spread = stitch(_Task(open_bench, block, owned, hull, pixels, valid, rasters, watch))
+    spread = stitch(_Task(open_bench, block, seen, hull, pixels, valid, rasters, watch))
+    if plan.grid.zoom != 1:
+        rows, cols = plan.grid.spread(block)
+        rasters = {name: raster.take(rows, axis=-2).take(cols, axis=-1) for name, raster in rasters.items()}
     if not inside.all():
         for raster in rasters.values():
             raster[..., ~inside] = NODATA
     return Made(rasters, State.DONE, spread)
 
 
+def _empty(plan: Plan, rect: Rect) -> dict[str, NDArray[np.uint8]]:
+    """A raster of NODATA for each product over a rectangle."""
+    return {
+        product.name: np.full((*((product.channels,) if product.channels else ()), *rect.shape), NODATA, np.uint8)
+        for product in plan.products
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One block on the bench: what was read, and where its rasters are being filled in."""
+    """One block on the bench: what was read, and where its rasters are being filled in. All in pixels of the view."""
 
     bench: Bench
     block: int
-    owned: Rect
+    seen: Rect  # what the rasters cover
     hull: Rect
     pixels: NDArray[np.generic]  # (band, row, col) of the hull
     valid: NDArray[np.bool_]  # (row, col) of the hull
@@ -126,22 +140,22 @@ def _keep_cores(task: _Task) -> None:
     grid = task.bench.plan.grid
 
     def has_pixels(window: Rect) -> bool:
-        return bool(task.valid[grid.core_of(window).slices(task.hull)].any())
+        return bool(task.valid[grid.core_of(window).intersect(task.seen).slices(task.hull)].any())
 
     names = {"mask": "classes"}
     for window, said in task.predictions(has_pixels):
         core = grid.core_of(window)
+        kept = core.intersect(task.seen)  # all of it, unless blocks end inside cores
         for product, raster in task.rasters.items():
-            kept = said[names.get(product, product)][..., : core.height, : core.width]
-            raster[..., *core.slices(task.owned)] = kept
+            raster[..., *kept.slices(task.seen)] = said[names.get(product, product)][..., *kept.slices(core)]
 
 
 def _blend(task: _Task) -> tuple[float, float]:
     """Fill the rasters with the weighted mean of all windows; returns the sum and the greatest of their spread."""
     card = task.bench.plan.network.card
     total, greatest = 0.0, 0.0
-    for band, mean, spread in blended(task.owned, _every_window(task, card.channels)):
-        rows, cols = band.slices(task.owned)
+    for band, mean, spread in blended(task.seen, _every_window(task, card.channels)):
+        rows, cols = band.slices(task.seen)
         for product, raster in task.rasters.items():
             raster[..., rows, cols] = _blended_product(product, mean, spread, card)
         seen = spread[task.valid[band.slices(task.hull)]]

@@ -54,6 +54,7 @@ class Facts:
             },
             "disagreement": self._disagreement(predicted),
             "grid": {"window": plan.grid.window, "core": plan.grid.core, "block": plan.grid.block},
+            "zoom": float(plan.grid.zoom),
             "identity": plan.identity,
             "identity_digest": plan.digest,
             "model": {"name": plan.network.card.name, "digest": plan.network.digest},

@@ -235,7 +235,7 @@ def lay_out(plan: Plan, store: Path) -> None:
     legend = [(one.value, one.name, one.colour) for one in plan.network.card.classes]
     ties = plan.scene.ties
     georef = Georef(plan.scene.crs, plan.scene.transform, ties.attributes() if ties else None)
-    create(store, plan.grid, plan.products, plan.grid.core, georef=georef, classes=legend)
+    create(store, plan.grid, plan.products, plan.grid.chunk, georef=georef, classes=legend)
 
 
 def _to_do(plan: Plan, ledger: Ledger, sink: Sink) -> list[int]:

@@ -59,8 +59,18 @@ def _path(value: object) -> object:
 
 
 _CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
+
+
+def _resolution(value: object) -> object:
+    """The command line gives text; the YAML file gives numbers."""
+    return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value) else value
+
+
 Whole = Annotated[int, Field(ge=1, strict=True)]  # `true` is no number
 Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
+Resolution = Annotated[
+    Literal["model", "scene"] | Annotated[float, Field(gt=0, allow_inf_nan=False)], BeforeValidator(_resolution)
+]
 _WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
     "margin": "auto, exact, blend, or a number of pixels from 0",
     "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
@@ -69,6 +79,7 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "bands": "a list of band numbers from 1, such as [4, 3, 2]",
     "products": "a list of some of confidence, probabilities and disagreement",
     "allow": "a list of folders",
+    "resolution": "model, scene, or metres per pixel, above 0",
     "memory": "a size such as 800M or 8G",
 }
 
@@ -91,6 +102,10 @@ class Job(BaseModel):
     margin: Margin = "auto"
     overlap: float | None = Field(
         default=None, gt=0, lt=0.9, description="blend: part of the window shared with the next"
+    )
+    resolution: Resolution | None = Field(
+        default=None,
+        description="what the network sees: the model's, the scene's, or metres per pixel; the mask keeps the scene's grid",
     )
     window: Whole | None = None
     block: Whole | None = None

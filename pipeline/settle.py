@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage
+from pipeline.resolution import zoom_of
 from pipeline.settings import Job
 from pipeline.tune import Trial, Tuner
 
@@ -62,7 +64,8 @@ class Settled:
         plan, grid = self.plan, self.plan.grid
         scene_pixels, computed = grid.height * grid.width, grid.computed()
         read = as_staged(plan.scene) if self.staged else plan.scene
-        touched, once = bytes_read(read, grid), tiles_touched(read, grid.scene)
+        read = read if grid.zoom == 1 else resized(read, grid.zoom)
+        touched, once = bytes_read(read, grid), tiles_touched(read, grid.view)
         return {
             "scene": plan.scene.name,
             "pixels": scene_pixels,
@@ -76,6 +79,7 @@ class Settled:
             "margin_kind": plan.margin.kind.value,
             "margin_why": plan.margin.why,
             "margin_difference": plan.margin.difference,
+            "zoom": float(grid.zoom),
             "computed_per_pixel": computed / scene_pixels,
             "bytes_read": touched,
             "read_amplification": touched / once,
@@ -137,9 +141,11 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     Raises an InputError where something does not fit: bands, window, block, margin, device.
     """
     demand_bands(network.card, scene)
-    affine = (frozen.shift, frozen.factor) if frozen else affine_of(network.card, scene)
-    margin = _margin(job, network, scene, tuner, affine, frozen)
-    grid = _obeyed(job, network, scene, margin, frozen) if frozen else lay_grid(job, network, scene, margin)
+    zoom, seen_at = zoom_of(job, network.card, scene)
+    view = scene if zoom == 1 else resized(scene, zoom)
+    affine = (frozen.shift, frozen.factor) if frozen else affine_of(network.card, view)
+    margin = _margin(job, network, view, tuner, affine, frozen)
+    grid = _obeyed(job, network, scene, margin, frozen, zoom) if frozen else lay_grid(job, network, scene, margin, zoom)
     demand_window(recipe_of(grid, scene, job, job.batch or 1), len(scene.bands), job.memory)
     if network.field.bounded:
         tuner.demand_relaxable(network, grid.window)
@@ -154,11 +160,11 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         recipe=recipe_of(grid, scene, job, probe.batch),
         choices=choices,
         products=products,
-        identity=identity_of(job, network, scene, choices),
+        identity=identity_of(job, network, scene, choices, zoom),
         store="",
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
-    told = (fallback, probe.note, _resolution_note(network.card, scene), _coarse_note(margin, grid))
+    told = (fallback, probe.note, seen_at, _coarse_note(margin, grid))
     notes = [*network.notes, *scene.notes, *(note for note in told if note)]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
@@ -177,13 +183,14 @@ def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affi
     return tuner.margin(Trial(network, scene, *affine, device=job.device.value), chosen)
 
 
-def _obeyed(job: Job, network: Network, scene: Scene, margin: Margin, frozen: Choices) -> Grid:
+def _obeyed(job: Job, network: Network, scene: Scene, margin: Margin, frozen: Choices, zoom: Fraction) -> Grid:
     """The grid of the folder's plan.
 
     Unless the margin is exact, a window that is asked for decides pixels: then the identities tell it from the frozen.
     """
     asked = job.window and not margin.exact
-    laid = lay_grid(job if asked else job.model_copy(update={"window": None, "block": None}), network, scene, margin)
+    sides = {} if asked else {"window": None, "block": None}
+    laid = lay_grid(job.model_copy(update=sides), network, scene, margin, zoom)
     try:
         return replace(laid, core=laid.core if asked else frozen.core, block=frozen.block)
     except SettingsError:  # frozen for another network or window: the identities will say so
@@ -212,16 +219,6 @@ def _coarse_note(margin: Margin, grid: Grid) -> str | None:
         f"A window of {grid.window} px makes the network's coarsest map smaller than {COARSEST} × {COARSEST}, where "
         "sums are taken in another order: its cores may differ from one pass by rounding. "
         f"Take {COARSEST * grid.stride} or more."
-    )
-
-
-def _resolution_note(card: Card, scene: Scene) -> str | None:
-    there = scene.resolution_m
-    if card.resolution is None or there is None or 0.67 < there / card.resolution < 1.5:
-        return None
-    return (
-        f"The model was trained at {card.resolution:g} m per pixel and the scene has {there:g} m: expect worse masks, "
-        "or resample the scene first."
     )
 
 

@@ -142,10 +142,10 @@ def compare_blocks(plan: Plan, blocks: tuple[int, ...], same_class: bool) -> tup
 def compare_crop(plan: Plan, block: int) -> tuple[Rect, float, int]:
     """A crop around a block's first cores, in one pass and window by window: (crop, largest |Δp|, flipped pixels)."""
     grid, card = plan.grid, plan.network.card
-    owned = grid.owned(block)
+    first = next(iter(grid.windows(block))).grown(-grid.margin)
     cores = max(1, min(CROP // grid.core, 2))
-    crop = Rect(owned.top, owned.left, owned.top + cores * grid.core, owned.left + cores * grid.core)
-    trial = Trial(plan.network, plan.scene, plan.choices.shift, plan.choices.factor, plan.choices.device)
+    crop = Rect(first.top, first.left, first.top + cores * grid.core, first.left + cores * grid.core)
+    trial = Trial(plan.network, plan.view, plan.choices.shift, plan.choices.factor, plan.choices.device)
     whole = trial.one_pass(crop, max(grid.margin, plan.network.field.margin))
     greatest, flips = 0.0, 0
     for top in range(crop.top, crop.bottom, grid.core):

@@ -64,7 +64,9 @@ def bench(plan: Plan) -> Bench:
                     f"This worker runs {engine.numeric_class}, the plan was made for {plan.choices.numeric_class}: "
                     "their masks differ in a few pixels, so they are not mixed. Use workers of one kind."
                 )
-            _benches[key] = Bench(plan, engine, Reader(plan.scene), Sink(Path(plan.store)))
+            reader = Reader(plan.scene)
+            view = reader if plan.grid.zoom == 1 else Reader(plan.view)
+            _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)))
         return _benches[key]
 
 
@@ -72,6 +74,7 @@ def close_bench() -> None:
     """Let go of the open session, reader and sink, if any."""
     for one in _benches.values():
         one.reader.close()
+        one.view.close()
     _benches.clear()
 
 
@@ -83,10 +86,10 @@ def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
     """
     open_bench = bench(plan)
     watch = Stopwatch()
-    before = open_bench.reader.bytes_read
+    before = open_bench.bytes_read
     try:
         made = predict_block(open_bench, block, watch)
-        return put_block(open_bench, block, made, watch, attempt, open_bench.reader.bytes_read - before)
+        return put_block(open_bench, block, made, watch, attempt, open_bench.bytes_read - before)
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded with it, none is swallowed
@@ -94,7 +97,7 @@ def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
             block=block,
             state=State.FAILED,
             seconds=watch.stopped(),
-            bytes_read=open_bench.reader.bytes_read - before,
+            bytes_read=open_bench.bytes_read - before,
             peak=peak_memory(),
             attempts=attempt,
             reason=error.message if isinstance(error, BlockError) else f"{type(error).__name__}: {error}",

@@ -40,6 +40,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "device": "cpu",
         "margin": 16,
         "overlap": 0.5,
+        "resolution": 2.5,
         "window": 256,
         "block": 512,
         "batch": 2,
