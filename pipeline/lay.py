@@ -138,7 +138,7 @@ def _units_in_block(scene: Scene, unit: int, zoom: Fraction) -> int:
     def blocks(side: int) -> int:
         return -(-scene.height // (side * unit)) * -(-scene.width // (side * unit))
 
-    side = max(1, floor(BLOCK / max(zoom, 1)) // unit)
+    side = max(1, floor(BLOCK / max(zoom, Fraction(1))) // unit)
     while side > 1 and blocks(side) < (ENOUGH_BLOCKS if side * unit > SMALL_BLOCK else FEW_BLOCKS):
         side //= 2
     return side

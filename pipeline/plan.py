@@ -18,6 +18,7 @@ from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
 from pipeline.network.field import Field
 from pipeline.network.host import Recipe
+from pipeline.raster.layer import resized
 from pipeline.raster.source import Scene
 from pipeline.settings import Job
 from pipeline.store.hierarchy import Product

@@ -105,7 +105,7 @@ class Job(BaseModel):
     )
     resolution: Resolution | None = Field(
         default=None,
-        description="what the network sees: the model's, the scene's, or metres per pixel; the mask keeps the scene's grid",
+        description="what the network sees: model, scene or metres per pixel; the mask keeps the scene's own grid",
     )
     window: Whole | None = None
     block: Whole | None = None

@@ -37,6 +37,7 @@ from pipeline.place import placed
 from pipeline.plan import Choices, Margin, Network, Plan, identity_of, products_of, recipe_of
 from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
+from pipeline.raster.layer import resized
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage

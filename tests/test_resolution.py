@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import SceneError, SettingsError
+from pipeline.raster.layer import resized
 from pipeline.raster.reader import Reader
-from pipeline.raster.source import open_scene, resized
+from pipeline.raster.source import open_scene
 from pipeline.resolution import ALIKE, FARTHEST, zoom_of
 from pipeline.settings import Job
 from tests.oracle import expected_mask, noise, read_mask, run_here, save_model, save_scene, small_card, small_unet

@@ -194,7 +194,7 @@ def test_bands_and_pixels_that_the_model_does_not_eat_are_refused(folder, tmp_pa
 
 def test_another_ground_resolution_is_noted(folder):
     (note,) = settled(folder, window=76, card={"resolution": 30}).notes
-    assert "30 m per pixel and the scene has 10 m" in note
+    assert "sees 30 m per pixel; the scene has 10 m" in note
     assert settled(folder, window=76).notes == ()
 
 

@@ -16,6 +16,7 @@ from pipeline.errors import BlockError, SceneError
 from pipeline.grid import Rect, reflected
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS, reason
+from pipeline.raster.resample import resampled
 from pipeline.raster.source import Scene
 
 Pixels = NDArray[Any]  # (band, row, col) in the scene's dtype
@@ -35,6 +36,7 @@ class Reader:
         # By process and thread. A number is given to a new thread only when the old one is dead, and so is its handle's
         # use: no more handles than threads at once.
         self._handles: dict[tuple[int, int], DatasetReader] = {}
+        self._parts = [Reader(layer.part) for layer in scene.layers]
 
     def __reduce__(self) -> tuple[type[Self], tuple[Scene]]:
         return type(self), (self.scene,)
@@ -48,10 +50,12 @@ class Reader:
     @property
     def bytes_read(self) -> int:
         """Bytes of the tiles that were decoded so far: over the bytes of pixels asked for, it is the amplification."""
-        return self._bytes_read
+        return self._bytes_read + sum(part.bytes_read for part in self._parts)
 
     def close(self) -> None:
         """Close every handle; no other thread may be reading."""
+        for part in self._parts:
+            part.close()
         while self._handles:
             _, handle = self._handles.popitem()
             handle.close()
@@ -64,9 +68,12 @@ class Reader:
         where the file cannot be read, ValueError for an empty rectangle.
         """
         rows, cols, clip = _mirrored(self.scene, rect)
-        raw, valid = self._decoded(clip)
-        with self._lock:
-            self._bytes_read += tiles_touched(self.scene, clip)
+        if self._parts:
+            raw, valid = self._layered(clip)
+        else:
+            raw, valid = self._decoded(clip)
+            with self._lock:
+                self._bytes_read += tiles_touched(self.scene, clip)
         if clip == rect:
             return raw, valid
         rows, cols = rows - clip.top, cols - clip.left
@@ -74,6 +81,16 @@ class Reader:
         for band, whole in zip(pixels, raw, strict=True):  # band by band: less in between
             band[:] = whole.take(rows, axis=0).take(cols, axis=1)
         return pixels, valid.take(rows, axis=0).take(cols, axis=1)
+
+    def _layered(self, clip: Rect) -> tuple[Pixels, Valid]:
+        """Put a rectangle of the scene together from its layers; valid is what is valid in all of them."""
+        pixels = np.empty((len(self.scene.bands), *clip.shape), self.scene.dtype)
+        valid = np.ones(clip.shape, np.bool_)
+        for layer, part in zip(self.scene.layers, self._parts, strict=True):
+            made, inside = resampled(part.read, clip, layer.scale, layer.offset, layer.part.rect.shape)
+            pixels[list(layer.places)] = made
+            valid &= inside
+        return pixels, valid
 
     def _decoded(self, clip: Rect) -> tuple[Pixels, Valid]:
         scene = self.scene
@@ -113,6 +130,9 @@ class Reader:
 def tiles_touched(scene: Scene, rect: Rect) -> int:
     """Bytes of the tiles that reading a rectangle decodes; the part beyond the scene is read within it."""
     _, _, clip = _mirrored(scene, rect)
+    if scene.layers:
+        reached = ((layer.part, layer.reaches(clip)) for layer in scene.layers)
+        return sum(tiles_touched(part, rect) for part, rect in reached if rect.area)
     rows, cols = scene.tile
     down = -(-clip.bottom // rows) - clip.top // rows
     across = -(-clip.right // cols) - clip.left // cols

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
 from pipeline.raster.naming import demand_name, scene_name
 from pipeline.raster.ties import Ties, place_note, ties_of
+
+if TYPE_CHECKING:
+    from pipeline.raster.layer import Layer
 
 DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 LARGEST_TILE = 1 << 31  # bytes, decoded
@@ -71,6 +74,9 @@ class Scene:
         Folders that a VRT may name images in, beside its own.
     notes
         What a user should know of the image, each said once.
+    layers
+        The rasters that it is made of, each on a grid of its own; empty for a file that is read as it is. With them,
+        `bands`, `nodata`, `alpha`, `masks` and `driver` mean nothing beyond their number.
 
     """
 
@@ -92,6 +98,7 @@ class Scene:
     ties: Ties | None = None
     allow: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
 
     def __post_init__(self) -> None:
         if self.tile_bytes > LARGEST_TILE:
@@ -120,6 +127,8 @@ class Scene:
     @property
     def always_valid(self) -> bool:
         """Whether nothing in the file can make a pixel invalid."""
+        if self.layers:
+            return False
         declared = any(value is not None for value in self.nodata)
         return not (declared or self.alpha or self.masks or np.dtype(self.dtype).kind == "f")
 

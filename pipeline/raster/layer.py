@@ -1,0 +1,75 @@
+"""Scenes that are made of others: bands that lie in several rasters, or one raster seen at another resolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil, floor
+
+from pipeline.grid import Rect
+from pipeline.raster.ground import Transform
+from pipeline.raster.source import Scene
+
+Pair = tuple[Fraction, Fraction]  # (down, across)
+TILE = 512  # px: the side of what is looked at together where the parts have tiles of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One raster of a scene, on a grid of its own.
+
+    Parameters
+    ----------
+    part
+        The raster, as a scene of one file.
+    places
+        Which of the whole's bands the part's bands are, from 0.
+    scale, offset
+        (down, across): pixel i of the whole covers [i × scale + offset, (i + 1) × scale + offset) of the part.
+
+    """
+
+    part: Scene
+    places: tuple[int, ...]
+    scale: Pair
+    offset: Pair = (Fraction(0), Fraction(0))
+
+    def __post_init__(self) -> None:
+        if len(self.places) != len(self.part.bands):
+            raise ValueError(f"{len(self.part.bands)} bands cannot take the places {self.places}")
+        if min(self.scale) <= 0:
+            raise ValueError(f"a scale is above 0, not {self.scale}")
+
+    def reaches(self, rect: Rect) -> Rect:
+        """The part's pixels that a rectangle of the whole may need; empty where they do not meet."""
+        edges = zip((rect.top, rect.left), (rect.bottom, rect.right), self.scale, self.offset, strict=True)
+        down, across = ((floor(a * scale + to), ceil(b * scale + to)) for a, b, scale, to in edges)
+        # The line between two centres reaches one further.
+        return Rect(down[0], across[0], down[1], across[1]).grown(1).intersect(self.part.rect)
+
+
+def resized(scene: Scene, factor: Fraction) -> Scene:
+    """The same scene in pixels of which `factor` make one of its own, along each side.
+
+    The last row and column may reach beyond the scene; what lies there has no weight.
+    """
+    if scene.layers:
+        layers = tuple(replace(one, scale=(one.scale[0] / factor, one.scale[1] / factor)) for one in scene.layers)
+    else:
+        layers = (Layer(scene, tuple(range(len(scene.bands))), (1 / factor, 1 / factor)),)
+    return replace(
+        scene,
+        height=ceil(scene.height * factor),
+        width=ceil(scene.width * factor),
+        transform=_scaled(scene.transform, factor),
+        layers=layers,
+        tile=(TILE, TILE),
+        tile_bytes=scene.tile_bytes * TILE * TILE // (scene.tile[0] * scene.tile[1]),
+    )
+
+
+def _scaled(transform: Transform | None, factor: Fraction) -> Transform | None:
+    if transform is None:
+        return None
+    a, b, c, d, e, f = transform
+    return a / float(factor), b / float(factor), c, d / float(factor), e / float(factor), f
