@@ -75,8 +75,7 @@ class Scene:
     notes
         What a user should know of the image, each said once.
     layers
-        The rasters that it is made of, each on a grid of its own; empty for a file that is read as it is. With them,
-        `bands`, `nodata`, `alpha`, `masks` and `driver` mean nothing beyond their number.
+        The rasters that it is made of, each on a grid of its own; empty for a file that is read as it is.
 
     """
 
