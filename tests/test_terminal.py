@@ -161,7 +161,7 @@ def test_a_plan_reads_as_sentences(place, tmp_path):
     assert done.code == 0, done.lines
     said = {line.split()[0]: line for line in done.lines}
     assert "12,000 × 12,000 px, 144 megapixels" in said["image"]
-    assert "36 blocks of 2,048 px" in said["blocks"]
+    assert "144 blocks of 1,024 px" in said["blocks"]
     assert "576 windows of 524 px, cores of 512 px" in said["windows"]
     assert "6 px, exact: the network looks 5 px to each side" in said["margin"]
     assert "1.1 pixels for each pixel" in said["computed"]
