@@ -74,9 +74,10 @@ class Child:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         mine, its = context.Pipe()
-        self._process, self._pipe = context.Process(target=_serve, args=(its,), daemon=True), mine
+        process = context.Process(target=_serve, args=(its,), daemon=True)
         with interrupts_held():
-            self._process.start()
+            process.start()
+        self._process, self._pipe = process, mine
         its.close()
         return mine
 
@@ -96,9 +97,11 @@ class Child:
 def in_child(work: Callable[..., Result], *args: object) -> Result:
     """Run a module's function in a fresh process and return its result, or raise its error.
 
-    The process ends with the call, whatever ends that. Raises RoomError where the system ended it, ModelError where it
-    crashed.
+    In a child it is run where it is: a child may have none of its own, and does no harm to others already. The process
+    ends with the call, whatever ends that. Raises RoomError where the system ended it, ModelError where it crashed.
     """
+    if multiprocessing.current_process().daemon:
+        return work(*args)
     try:
         with Child() as child:
             return child.ask(work, *args)

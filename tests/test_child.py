@@ -73,3 +73,11 @@ def test_what_is_pressed_while_interrupts_are_held_is_heard_afterwards():
     with pytest.raises(KeyboardInterrupt):
         press()
     assert heard == ["not yet"]
+
+
+def nested(number):
+    return in_child(abs, number)
+
+
+def test_a_child_needs_none_of_its_own():
+    assert in_child(nested, -3) == 3
