@@ -37,7 +37,6 @@ _OPTIONS = {
 }
 _OF_FILES = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",  # looks for each sidecar by name; EMPTY_DIR would hide them
-    "CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none",  # nothing is fetched, whatever a sidecar names
 }
 _OF_ADDRESSES = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # one file and no other: no sidecar is looked for, no folder listed
@@ -80,17 +79,19 @@ logging.getLogger("rasterio").setLevel(logging.CRITICAL)
 
 def environment(uri: str = "") -> rasterio.Env:
     """GDAL's settings for opening and reading this image, or files of our own; enter it in the thread that reads."""
-    return _settings(address_of(uri) if uri.startswith("/vsi") else None)
+    return _settings(address_of(uri) if uri.startswith("/vsi") or "://" in uri else None)
 
 
 def _settings(address: Address | None) -> rasterio.Env:
     if address is None or address.plain:
-        more = _OF_FILES
+        more = dict(_OF_FILES)
     elif address.remote:
         # A signature is for reading, and would not do for asking of a file without reading it.
         more = {**_OF_ADDRESSES, "CPL_VSIL_CURL_USE_HEAD": "NO" if "?" in address.name else "YES"}
     else:
-        more = {**_OF_FILES, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+        more = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    # Nothing else is fetched, whatever a sidecar names. Inner settings lie over outer ones: this is always said.
+    more["CPL_VSIL_CURL_ALLOWED_FILENAME"] = address.fetched if address else "/"
     # GDAL finds credentials by itself, where the environment holds them.
     return rasterio.Env(session=DummySession(), **_OPTIONS, **more)
 

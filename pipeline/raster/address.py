@@ -21,6 +21,9 @@ _SCHEMES = {
 }
 _NETWORK = re.compile(r"/vsi(?:curl/https?://|s3/|gs/|az/)\S", re.IGNORECASE)
 _ARCHIVE = re.compile(r"(/vsi(?:zip|tar|gzip)/)(.+)", re.DOTALL)
+_FETCHED = re.compile(
+    r"(?:/vsi(?:zip|tar)/(/vsi.*?\.(?:zip|tar|tgz|tar\.gz))|/vsigzip/(/vsi.*))(?:/|$)", re.IGNORECASE | re.DOTALL
+)
 _QUOTED = re.compile(r'(?:NETCDF|HDF5|ZARR):(?P<quote>"?)(?P<file>.+)(?P=quote):(?P<variable>[^"]+)', re.DOTALL)
 _QUERY = re.compile(r"(?i)((?:https?://|/vsi(?:s3|gs|az)/|\b(?:s3|gs|az)://)[^\s?'\"]*\?)[^\s'\"]+")
 _PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
@@ -54,6 +57,14 @@ class Address:
     def remote(self) -> bool:
         """Whether a network is asked."""
         return self.file is None
+
+    @property
+    def fetched(self) -> str:
+        """The one file that may be fetched from a network, by GDAL's name; "/" where none may."""
+        if self.file is not None:
+            return "/"
+        archive = _FETCHED.match(self.name)
+        return (archive[1] or archive[2]) if archive else self.name
 
     @property
     def plain(self) -> bool:
@@ -126,7 +137,12 @@ def _virtual(uri: str) -> Address:
     if ".." in rest.split("/"):
         raise SceneError(f"The image {shown(uri)} has .. in its name: name the file in the archive plainly.")
     if rest.startswith("/vsi"):
-        return _on_network(uri, rest) and Address(uri, None, member=True)
+        _on_network(uri, rest)
+        if not _FETCHED.match(uri):
+            raise SceneError(
+                f"The image {shown(uri)} lies in an archive that is called neither .zip nor .tar nor .tgz."
+            )
+        return Address(uri, None, member=True)
     braced = re.fullmatch(r"\{([^{}]+)\}/?(.*)", rest, re.DOTALL)
     for file, member in [braced.groups()] if braced else _splits(rest):
         if os.path.isfile(file):  # noqa: PTH113  # Path.is_file raises for names that are too long
