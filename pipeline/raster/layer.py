@@ -11,6 +11,7 @@ from pipeline.raster.ground import Transform
 from pipeline.raster.source import Scene
 
 Pair = tuple[Fraction, Fraction]  # (down, across)
+_SAME = (Fraction(1), Fraction(1))
 TILE = 512  # px: the side of what is looked at together where the parts have tiles of their own
 
 
@@ -31,7 +32,7 @@ class Layer:
 
     part: Scene
     places: tuple[int, ...]
-    scale: Pair
+    scale: Pair = _SAME
     offset: Pair = (Fraction(0), Fraction(0))
 
     def __post_init__(self) -> None:
@@ -40,12 +41,18 @@ class Layer:
         if min(self.scale) <= 0:
             raise ValueError(f"a scale is above 0, not {self.scale}")
 
+    @property
+    def aligned(self) -> bool:
+        """Whether each pixel of the whole is one of the part's."""
+        return self.scale == _SAME and all(shift.denominator == 1 for shift in self.offset)
+
     def reaches(self, rect: Rect) -> Rect:
         """The part's pixels that a rectangle of the whole may need; empty where they do not meet."""
         edges = zip((rect.top, rect.left), (rect.bottom, rect.right), self.scale, self.offset, strict=True)
         down, across = ((floor(a * scale + to), ceil(b * scale + to)) for a, b, scale, to in edges)
         # The line between two centres reaches one further.
-        return Rect(down[0], across[0], down[1], across[1]).grown(1).intersect(self.part.rect)
+        beside = 0 if self.aligned else 1
+        return Rect(down[0], across[0], down[1], across[1]).grown(beside).intersect(self.part.rect)
 
 
 def resized(scene: Scene, factor: Fraction) -> Scene:

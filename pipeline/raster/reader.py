@@ -16,6 +16,7 @@ from pipeline.errors import BlockError, SceneError
 from pipeline.grid import Rect, reflected
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS, reason
+from pipeline.raster.layer import Layer
 from pipeline.raster.resample import resampled
 from pipeline.raster.source import Scene
 
@@ -87,8 +88,9 @@ class Reader:
         pixels = np.empty((len(self.scene.bands), *clip.shape), self.scene.dtype)
         valid = np.ones(clip.shape, np.bool_)
         for layer, part in zip(self.scene.layers, self._parts, strict=True):
-            made, inside = resampled(part.read, clip, layer.scale, layer.offset, layer.part.rect.shape)
-            pixels[list(layer.places)] = made
+            bands, inside = _of_layer(layer, part, clip)
+            for place, band in zip(layer.places, bands, strict=True):
+                pixels[place] = band
             valid &= inside
         return pixels, valid
 
@@ -125,6 +127,22 @@ class Reader:
                 raise SceneError(f"The image {scene.shown} is not what it was when the run was planned: plan anew.")
             self._handles[key] = handle
         return self._handles[key]
+
+
+def _of_layer(layer: Layer, part: Reader, clip: Rect) -> tuple[Pixels, Valid]:
+    """A layer's bands of a rectangle of the scene, and where they are valid; beyond the layer nothing is."""
+    if not layer.aligned:
+        return resampled(part.read, clip, layer.scale, layer.offset, layer.part.rect.shape)
+    inside = layer.reaches(clip)
+    down, across = (int(shift) for shift in layer.offset)
+    asked = Rect(clip.top + down, clip.left + across, clip.bottom + down, clip.right + across)
+    if inside == asked:
+        return part.read(asked)
+    pixels = np.zeros((len(layer.places), *clip.shape), layer.part.dtype)
+    valid = np.zeros(clip.shape, np.bool_)
+    if inside.area:
+        pixels[:, *inside.slices(asked)], valid[inside.slices(asked)] = part.read(inside)
+    return pixels, valid
 
 
 def tiles_touched(scene: Scene, rect: Rect) -> int:

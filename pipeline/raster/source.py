@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Interleaving, MaskFlags, WktVersion
-from rasterio.errors import CRSError
 from rasterio.io import DatasetReader
 
 from pipeline.errors import SceneError
@@ -18,6 +16,7 @@ from pipeline.grid import Rect
 from pipeline.raster import ground, vrt
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.address import Address, address_of, shown
+from pipeline.raster.facts import alpha_of, crs_of, dtype_of, masks_of, nodata_of, tile_bytes_of, tile_of, transform_of
 from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
 from pipeline.raster.naming import demand_name, scene_name
@@ -26,7 +25,6 @@ from pipeline.raster.ties import Ties, place_note, ties_of
 if TYPE_CHECKING:
     from pipeline.raster.layer import Layer
 
-DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
 LARGEST_TILE = 1 << 31  # bytes, decoded
 _REMOTE = (
     "The image is read at an address: it is known again by its size, the server's ETag or time of change, its head and "
@@ -75,7 +73,10 @@ class Scene:
     notes
         What a user should know of the image, each said once.
     layers
-        The rasters that it is made of, each on a grid of its own; empty for a file that is read as it is.
+        The rasters that it is made of, each on a grid of its own; empty for a file that is read as it is. With them,
+        `bands`, `nodata`, `alpha`, `masks` and `driver` are those of no file.
+    gain, offset
+        For each of `bands`: physical = raw × gain + offset, as the scene's own metadata say; None where they do not.
 
     """
 
@@ -98,6 +99,8 @@ class Scene:
     allow: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     layers: tuple[Layer, ...] = ()
+    gain: tuple[float, ...] | None = None
+    offset: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.tile_bytes > LARGEST_TILE:
@@ -165,9 +168,9 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
     address = address_of(uri)
     path = shown(address.uri)
     with environment(uri), open_file(uri, allow) as dataset:
-        alpha = _alpha(dataset)
+        alpha = alpha_of(dataset)
         chosen = _chosen(path, dataset, bands, alpha)
-        crs, transform, ties = _crs(path, dataset), _transform(dataset), ties_of(dataset)
+        crs, transform, ties = crs_of(path, dataset), transform_of(dataset), ties_of(dataset)
         notes = (place_note(ties, crs, transform), _REMOTE if address.remote else None)
         return Scene(
             name=scene_name(uri) if name is None else name,
@@ -175,25 +178,20 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
             height=dataset.height,
             width=dataset.width,
             bands=chosen,
-            dtype=_dtype(path, dataset, chosen),
+            dtype=dtype_of(path, dataset, chosen),
             crs=crs,
             transform=transform,
-            nodata=_nodata(dataset, chosen),
+            nodata=nodata_of(dataset, chosen),
             alpha=None if alpha in chosen else alpha,  # GDAL takes the fourth of four bands for alpha, asked or not
-            masks=_masks(dataset, chosen),
-            tile=_tile(dataset, chosen),
-            tile_bytes=_tile_bytes(dataset, chosen, alpha),
+            masks=masks_of(dataset, chosen),
+            tile=tile_of(dataset, chosen),
+            tile_bytes=tile_bytes_of(dataset, chosen, alpha),
             driver=dataset.driver,
             fingerprint=fingerprint_of(address, _files(address, dataset, allow)),
             ties=ties,
             allow=tuple(allow),
             notes=tuple(note for note in notes if note),
         )
-
-
-def _alpha(dataset: DatasetReader) -> int | None:
-    found = [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what == ColorInterp.alpha]
-    return found[-1] if found else None
 
 
 def _chosen(path: str, dataset: DatasetReader, bands: Sequence[int] | None, alpha: int | None) -> tuple[int, ...]:
@@ -210,83 +208,6 @@ def _chosen(path: str, dataset: DatasetReader, bands: Sequence[int] | None, alph
                 "Say with --bands which of its bands the model is to eat."
             )
     return tuple(bands)
-
-
-def _dtype(path: str, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
-    own = [str(dataset.dtypes[band - 1]) for band in bands]
-    for dtype in own:
-        if dtype not in DTYPES:
-            kind = "complex numbers" if "complex" in dtype else dtype
-            raise SceneError(f"The image {path} holds {kind}; pixels must be one of {', '.join(sorted(DTYPES))}.")
-    promoted = np.result_type(*own).name if own else "uint8"
-    if promoted not in DTYPES:
-        raise SceneError(f"The bands {bands} of {path} are {', '.join(own)}, which have no common dtype here.")
-    return promoted
-
-
-def _crs(path: str, dataset: DatasetReader) -> str | None:
-    try:
-        crs = dataset.crs
-        return str(crs.to_wkt(version=WktVersion.WKT2_2019)) if crs else None
-    except CRSError as error:
-        raise SceneError(f"The CRS of {path} cannot be understood: {error}.") from None
-
-
-def _transform(dataset: DatasetReader) -> Transform | None:
-    a, b, c, d, e, f = (float(number) for number in dataset.transform[:6])
-    said = np.isfinite([a, b, c, d, e, f]).all() and a * e != b * d
-    return (a, b, c, d, e, f) if said and not dataset.transform.is_identity else None
-
-
-def _nodata(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[float | None, ...]:
-    """The nodata value of each band; none at all where one of them is NaN, which is invalid by itself."""
-    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, here and in rasterio
-        found = [_held(dataset.nodatavals[band - 1], np.dtype(dataset.dtypes[band - 1])) for band in bands]
-    if any(value is not None and np.isnan(value) for value in found):
-        return (None,) * len(bands)
-    return tuple(found)
-
-
-def _held(value: float | None, dtype: np.dtype[Any]) -> float | None:
-    """A nodata value as a dtype holds it; one that it cannot hold marks no pixel."""
-    if value is None:
-        return None
-    if dtype.kind == "f":
-        held = float(dtype.type(value))
-        return held if np.isinf(value) or not np.isinf(held) else None
-    limits = np.iinfo(dtype)
-    return float(value) if float(value).is_integer() and limits.min <= value <= limits.max else None
-
-
-def _masks(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, ...]:
-    """Bands whose mask says more than their nodata value and the alpha band do."""
-    found: dict[int, None] = {}
-    for band in bands:
-        flags = set(dataset.mask_flag_enums[band - 1])
-        if flags == {MaskFlags.nodata} or flags & {MaskFlags.all_valid, MaskFlags.alpha}:
-            continue
-        if MaskFlags.per_dataset in flags:
-            return (band,)
-        found[band] = None
-    return tuple(found)
-
-
-def _tile(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, int]:
-    band = bands[0] if bands else 1
-    rows, cols = dataset.block_shapes[band - 1]
-    if dataset.driver == "GTiff" and rows == 1 < dataset.height and dataset.compression is not None:
-        # GDAL shows one large compressed strip as rows, and decodes it from its beginning for each.
-        first, second = (dataset.get_tag_item(f"BLOCK_OFFSET_0_{row}", "TIFF", bidx=band) for row in (0, 1))
-        if first is not None and second is None:
-            rows = dataset.height
-    return int(rows), int(cols)
-
-
-def _tile_bytes(dataset: DatasetReader, bands: tuple[int, ...], alpha: int | None) -> int:
-    together = dataset.interleaving == Interleaving.pixel
-    decoded = set(dataset.indexes) if together else {*bands, *((alpha,) if alpha else ())}
-    rows, cols = _tile(dataset, bands)
-    return rows * cols * sum(int(np.dtype(dataset.dtypes[band - 1]).itemsize) for band in decoded)
 
 
 def _files(address: Address, dataset: DatasetReader, allow: Sequence[str]) -> list[Path]:

@@ -1,0 +1,103 @@
+"""What an open file says of its bands: types, place, nodata, masks, and in which pieces it is decoded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, WktVersion
+from rasterio.errors import CRSError
+from rasterio.io import DatasetReader
+
+from pipeline.errors import SceneError
+from pipeline.raster.ground import Transform
+
+DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
+
+
+def alpha_of(dataset: DatasetReader) -> int | None:
+    """The band that is alpha, from 1, the last of several; None where there is none."""
+    found = [band for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True) if what == ColorInterp.alpha]
+    return found[-1] if found else None
+
+
+def dtype_of(path: str, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
+    """The type that holds all the bands. Raises SceneError for one that no network here takes."""
+    own = [str(dataset.dtypes[band - 1]) for band in bands]
+    for dtype in own:
+        if dtype not in DTYPES:
+            kind = "complex numbers" if "complex" in dtype else dtype
+            raise SceneError(f"The image {path} holds {kind}; pixels must be one of {', '.join(sorted(DTYPES))}.")
+    promoted = np.result_type(*own).name if own else "uint8"
+    if promoted not in DTYPES:
+        raise SceneError(f"The bands {bands} of {path} are {', '.join(own)}, which have no common dtype here.")
+    return promoted
+
+
+def crs_of(path: str, dataset: DatasetReader) -> str | None:
+    """The CRS as WKT2, or None. Raises SceneError where it cannot be understood."""
+    try:
+        crs = dataset.crs
+        return str(crs.to_wkt(version=WktVersion.WKT2_2019)) if crs else None
+    except CRSError as error:
+        raise SceneError(f"The CRS of {path} cannot be understood: {error}.") from None
+
+
+def transform_of(dataset: DatasetReader) -> Transform | None:
+    """The six numbers, or None where the file has none that places a pixel."""
+    a, b, c, d, e, f = (float(number) for number in dataset.transform[:6])
+    said = np.isfinite([a, b, c, d, e, f]).all() and a * e != b * d
+    return (a, b, c, d, e, f) if said and not dataset.transform.is_identity else None
+
+
+def nodata_of(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[float | None, ...]:
+    """The nodata value of each band; none at all where one of them is NaN, which is invalid by itself."""
+    with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, here and in rasterio
+        found = [_held(dataset.nodatavals[band - 1], np.dtype(dataset.dtypes[band - 1])) for band in bands]
+    if any(value is not None and np.isnan(value) for value in found):
+        return (None,) * len(bands)
+    return tuple(found)
+
+
+def _held(value: float | None, dtype: np.dtype[Any]) -> float | None:
+    """A nodata value as a dtype holds it; one that it cannot hold marks no pixel."""
+    if value is None:
+        return None
+    if dtype.kind == "f":
+        held = float(dtype.type(value))
+        return held if np.isinf(value) or not np.isinf(held) else None
+    limits = np.iinfo(dtype)
+    return float(value) if float(value).is_integer() and limits.min <= value <= limits.max else None
+
+
+def masks_of(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, ...]:
+    """Bands whose mask says more than their nodata value and the alpha band do."""
+    found: dict[int, None] = {}
+    for band in bands:
+        flags = set(dataset.mask_flag_enums[band - 1])
+        if flags == {MaskFlags.nodata} or flags & {MaskFlags.all_valid, MaskFlags.alpha}:
+            continue
+        if MaskFlags.per_dataset in flags:
+            return (band,)
+        found[band] = None
+    return tuple(found)
+
+
+def tile_of(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, int]:
+    """(rows, cols) that are decoded at once."""
+    band = bands[0] if bands else 1
+    rows, cols = dataset.block_shapes[band - 1]
+    if dataset.driver == "GTiff" and rows == 1 < dataset.height and dataset.compression is not None:
+        # GDAL shows one large compressed strip as rows, and decodes it from its beginning for each.
+        first, second = (dataset.get_tag_item(f"BLOCK_OFFSET_0_{row}", "TIFF", bidx=band) for row in (0, 1))
+        if first is not None and second is None:
+            rows = dataset.height
+    return int(rows), int(cols)
+
+
+def tile_bytes_of(dataset: DatasetReader, bands: tuple[int, ...], alpha: int | None) -> int:
+    """Bytes that decoding one tile gives, over all bands that are decoded with it."""
+    together = dataset.interleaving == Interleaving.pixel
+    decoded = set(dataset.indexes) if together else {*bands, *((alpha,) if alpha else ())}
+    rows, cols = tile_of(dataset, bands)
+    return rows * cols * sum(int(np.dtype(dataset.dtypes[band - 1]).itemsize) for band in decoded)
