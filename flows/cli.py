@@ -259,7 +259,8 @@ def check_model(
     if as_json:
         screen.emit(found.as_dict())
     else:
-        screen.show_rows(f"Card of {found.file}", found.card)
+        screen.say(found.file)
+        screen.show_rows("Card", found.card)
         for part in ("field", "output", "margin", "ran"):
             facts = {key: value for key, value in getattr(found, part).items() if value is not None}
             if facts:

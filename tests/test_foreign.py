@@ -65,7 +65,7 @@ def test_affine_steps_fold_into_what_they_do_one_after_the_other(pairs, bands):
         (lambda s: s.over_the_image({"kind": "scene"}, "z", 0).times([2], [0], "scale_linear"), "`scale_linear` after"),
         (lambda s: s.clipped(0, 1).over_the_image({"kind": "scene"}, "z", 0), "`z` after `clip`"),
         (lambda s: s.times([-1], [255], "invert").over_the_image({"kind": "scene"}, "z", 0), "negative factor"),
-        (lambda s: s.over_the_image({"kind": "scene"}, "z", 0.1), "`z` with eps 0.1"),
+        (lambda s: s.times([1, 2], [0], "x").over_the_image({"kind": "scene"}, "z", 0.1), "`z` with eps 0.1"),
         (lambda s: s.clipped(1, 1), "`clip` to 1 and 1"),
         (lambda s: s.clipped(0, None).entries(), "one side alone"),
         (lambda s: s.times([-1], [255], "invert").entries(), "not above 0"),
@@ -131,8 +131,7 @@ def test_bioimageio_04_with_letters_for_axes(beside):
         "outputs": [{"name": "probability", "axes": "bcyx", "postprocessing": [{"name": "sigmoid"}]}],
     }
     card = beside(network(2, 1), {"rdf.yaml": document}).card
-    assert card.scaling.model_dump(exclude_defaults=True) in ({}, {"kind": "scene"})
-    assert card.needs_statistics
+    assert card.scaling.kind == "scene"
     assert (card.window, card.layout) == (64, "NCHW")
     assert [one.name for one in card.classes] == ["background", "probability"]
 
@@ -181,7 +180,7 @@ def test_fixed_steps_of_bioimageio_scale_as_its_formulas(beside, step, formula):
         ({"id": "gaussian_blur"}, "asks for `gaussian_blur` before"),
         ({"id": "scale_range", "kwargs": {"reference_tensor": "other"}}, "`scale_range` by another tensor"),
         ({"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel"]}}, "over the axes channel"),
-        ({"id": "zero_mean_unit_variance", "kwargs": {"eps": 0.05}}, "with eps 0.05"),
+        ({"id": "zero_mean_unit_variance", "kwargs": {"eps": -1}}, "with eps -1"),
     ],
     ids=str,
 )
@@ -190,6 +189,38 @@ def test_a_step_of_bioimageio_that_no_card_can_say_is_refused_by_name_but_may_be
     with pytest.raises(SettingsError, match=f"does not say `scaling` .*{words}.*`scaling: "):
         beside(network(2, 1), document)
     assert beside(network(2, 1), document, {"scaling": "none"}).card.scaling.kind == "none"
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (
+            [{"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"], "eps": 0.01}}],
+            {"kind": "scene", "joint": False, "eps": 0.01},
+        ),
+        (
+            [
+                {"id": "scale_linear", "kwargs": {"gain": 0.1}},
+                {"id": "zero_mean_unit_variance", "kwargs": {"eps": 0.01}},
+            ],
+            {"kind": "scene", "joint": True, "eps": pytest.approx(0.1)},
+        ),
+        (
+            [{"id": "scale_range", "kwargs": {"min_percentile": 1, "max_percentile": 99.8, "axes": ["y", "x"]}}],
+            {"kind": "percentile", "low": 1, "high": 99.8, "joint": False, "eps": 1e-6},
+        ),
+        (
+            [{"name": "scale_range", "kwargs": {"mode": "per_sample", "axes": "cyx"}}],
+            {"kind": "percentile", "low": 0, "high": 100, "joint": True, "eps": 1e-6},
+        ),
+    ],
+    ids=str,
+)
+def test_statistics_of_bioimageio_are_of_the_image(beside, before, expected):
+    clip = {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}
+    card = beside(network(2, 1), {"bioimageio.yaml": bioimage(before=[*before, clip])}).card
+    assert card.scaling.model_dump() == expected
+    assert card.clip == (0, 1)
 
 
 def test_whole_numbers_after_a_scaling_are_refused_and_before_it_are_the_type(beside):

@@ -1,8 +1,7 @@
 """`bioimageio.yaml` and `rdf.yaml`: a model as bioimage.io describes it, formats 0.3 to 0.5.
 
 An axis is a letter (0.4: `bcyx`) or an object (0.5); a step of pre- or postprocessing has a name (0.4) or an id (0.5)
-and kwargs. Statistics are of the whole image (`per_sample`), as bioimageio.core takes them before it tiles. The small
-`eps` that keeps its divisions from zero (1e-6) is left out: a constant band is divided by 1 here.
+and kwargs. Statistics are of the whole image (`per_sample`), as bioimageio.core takes them before it tiles.
 
 Formats: https://github.com/bioimage-io/spec-bioimage-io, formulas: bioimageio.core's `proc_ops`.
 """

@@ -138,4 +138,4 @@ class _Reading:
 
 def _epsilon(kwargs: Mapping[str, Any]) -> float:
     epsilon = kwargs.get("eps", 1e-6)
-    return float(epsilon) if isinstance(epsilon, int | float) else 1.0
+    return float(epsilon) if isinstance(epsilon, int | float) else -1.0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_EPSILON = 1e-4  # of a standard deviation or a range: what is smaller is taken for protection against zero
+_EPSILON = 1e-4  # what is smaller protects a division from zero, and no more
 
 
 class StepError(Exception):
@@ -47,15 +47,16 @@ class Steps:
         return self.times(by.tolist(), (-np.asarray(mean, np.float64) * by).tolist(), name)
 
     def over_the_image(self, statistics: dict[str, Any], name: str, epsilon: float) -> Steps:
-        """Statistics of what came before; positive factors before them cancel out."""
+        """Statistics of what came before, `epsilon` added to the divisor; positive factors before them cancel out."""
         if self.statistics is not None or self.clip is not None:
             raise StepError(f"`{name}` after {'other statistics' if self.clip is None else '`clip`'}")
-        joint = bool(statistics.get("joint"))
-        apart = np.ptp(self.factor) > 0 or np.ptp(self.add) > 0
-        if (self.factor <= 0).any() or (joint and apart):
+        apart = np.ptp(self.factor) > 0
+        if (self.factor <= 0).any() or (statistics.get("joint") and (apart or np.ptp(self.add) > 0)):
             raise StepError(f"`{name}` of numbers that were scaled by band or by a negative factor before")
-        if not 0 <= epsilon <= _EPSILON:
+        if epsilon < 0 or (apart and epsilon > _EPSILON):
             raise StepError(f"`{name}` with eps {epsilon}")
+        if not apart and epsilon > 0:
+            statistics = statistics | {"eps": float(epsilon / self.factor[0])}
         return replace(self, factor=np.ones(1), add=np.zeros(1), statistics=statistics)
 
     def clipped(self, low: float | None, high: float | None) -> Steps:

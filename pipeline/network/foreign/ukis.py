@@ -35,6 +35,7 @@ def read(document: Mapping[str, Any], source: str, graph: Graph) -> Told:  # noq
         name=f"ukis-csmask {model['version']}" if model.get("version") else None,
         architecture=" ".join(str(model[key]) for key in ("encoder_name", "decoder_name") if model.get(key)) or None,
         bands=[str(name) for name in sequence(statistics["band_names"], f"`band_names` in {source}")],
+        units="reflectance",
         scaling={"kind": "mean_std", "mean": mean, "std": deviation},
         classes=_CLASSES if data.get("classes") == len(_CLASSES) else None,
         says="logits",
@@ -42,7 +43,7 @@ def read(document: Mapping[str, Any], source: str, graph: Graph) -> Told:  # noq
         window=square(*sides) if isinstance(sides, list) and len(sides) == 2 else None,
     )
     note = (
-        f"{source}: the network eats reflectance from 0 to 1; for other numbers say `gain` and `offset` in the card, "
-        "such as `gain: 0.0001` for Sentinel-2."
+        f"{source}: the network eats reflectance from 0 to 1; where an image holds other numbers and does not say how "
+        "they come to it, say `gain` and `offset` in the card, such as `gain: 0.0001` for Sentinel-2."
     )
     return Told(source, entries, (note,))
