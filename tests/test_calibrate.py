@@ -1,0 +1,123 @@
+"""The numbers that a scene is scaled by, held against numpy, and masks that they decide."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.calibrate import affine_of
+from pipeline.errors import ModelError
+from pipeline.network.card import Card
+from pipeline.raster.source import open_scene
+from pipeline.settings import Job
+from pipeline.settle import open_network
+from tests.images import noise, quiet, write_image
+from tests.oracle import MEAN, STD, expected_mask, read_mask, run_here, save_model, save_scene, small_card, small_unet
+from tests.oracle import noise as scenery
+
+pytestmark = quiet
+SAID = {
+    "name": "drawn",
+    "bands": ["red", "green"],
+    "classes": ["a", "b"],
+    "layout": "NCHW",
+    "says": "logits",
+    "activation": "softmax",
+}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.data())
+def test_what_is_scaled_over_the_scene_is_what_numpy_makes_of_it(tmp_path_factory, data):
+    dtype = data.draw(st.sampled_from(["uint8", "int16", "float32"]))
+    pixels = noise(2, data.draw(st.integers(2, 40)), data.draw(st.integers(2, 40)), dtype)
+    joint, eps = data.draw(st.booleans()), data.draw(st.sampled_from([0.0, 1e-6, 2.0]))
+    gain = data.draw(st.sampled_from([[1.0, 1.0], [-2.0, -2.0]] + ([] if joint else [[0.5, -3.0]])))
+    offset = [7.0, 7.0] if joint else [7.0, -1.0]
+    kind = data.draw(st.sampled_from(["scene", "percentile"]))
+    ends = {"low": 2.5, "high": 90} if kind == "percentile" else {}
+    scaling = {"kind": kind, "joint": joint, "eps": eps, **ends}
+    card = Card.of(SAID | {"scaling": scaling, "gain": gain, "offset": offset}, "test")
+    path = write_image(tmp_path_factory.mktemp("c") / "a.tif", pixels)
+    shift, factor = (np.array(numbers)[:, None, None] for numbers in affine_of(card, open_scene(str(path), None)))
+    physical = pixels.astype(np.float64) * np.array(gain)[:, None, None] + np.array(offset)[:, None, None]
+    over = None if joint else (1, 2)
+    if kind == "scene":
+        middle, width = physical.mean(axis=over, keepdims=True), physical.std(axis=over, keepdims=True)
+    else:
+        middle = np.percentile(physical, 2.5, axis=over, keepdims=True)
+        width = np.percentile(physical, 90, axis=over, keepdims=True) - middle
+    width = width + eps
+    expected = (physical - middle) / np.where(width == 0, 1, width)
+    np.testing.assert_allclose((pixels - shift) * factor, expected, rtol=1e-4, atol=1e-4)
+
+
+def job_of(folder, **card) -> Job:
+    said = {"scenes": (str(folder / "scene.tif"),), "model": str(folder / "net.onnx"), "out": folder / "out"}
+    return Job(**said, device="cpu", card=card)
+
+
+def test_a_scene_scaled_by_its_percentiles_gives_the_mask_of_numpys(tmp_path):
+    model, pixels = small_unet(), scenery(120, 140)
+    save_model(tmp_path / "net.onnx", model)
+    save_scene(tmp_path / "scene.tif", pixels)
+    run_here(job_of(tmp_path, scaling={"kind": "percentile", "low": 2, "high": 98}))
+    low, high = np.percentile(pixels, [2, 98], axis=(1, 2))
+    scaled = (pixels - low[:, None, None]) / (high - low)[:, None, None]
+    # one_pass undoes and redoes the scaling of the card that it knows
+    back = scaled * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
+    found = read_mask(tmp_path / "out" / "scene")
+    assert (found == expected_mask(model, back.astype(np.float32))).mean() > 0.9999
+
+
+def test_a_scaling_by_window_is_blended_and_says_why(tmp_path):
+    save_model(tmp_path / "net.onnx", small_unet())
+    save_scene(tmp_path / "scene.tif", scenery(150, 140))
+    job = job_of(tmp_path, scaling="window")
+    assert (
+        "its scaling `window` takes the statistics of each window"
+        in open_network(tmp_path / "net.onnx", job).field.unbounded
+    )
+    report = run_here(job)
+    assert report["margin"]["kind"] == "blend"
+    assert "`window`" in report["margin"]["why"]
+    with pytest.raises(ModelError, match="takes the statistics of each window"):
+        run_here(job.model_copy(update={"margin": "exact", "out": tmp_path / "other"}))
+
+
+def test_one_window_alone_is_scaled_by_itself(tmp_path):
+    model, pixels = small_unet(), scenery(48, 48, seed=4)
+    save_model(tmp_path / "net.onnx", model)
+    save_scene(tmp_path / "scene.tif", pixels)
+    run_here(job_of(tmp_path, scaling="window", window=64))
+    around = np.pad(pixels, [(0, 0), (8, 8), (8, 8)], mode="reflect").astype(np.float64)
+    mean, deviation = around.mean(axis=(1, 2)), around.std(axis=(1, 2))
+    scaled = (around - mean[:, None, None]) / deviation[:, None, None]
+    back = scaled * np.array(STD)[:, None, None] + np.array(MEAN)[:, None, None]
+    inside = (slice(16, -16), slice(16, -16))  # off the window's rim, where the network pads with zeros
+    expected = expected_mask(model, back.astype(np.float32))[8:-8, 8:-8]
+    assert (read_mask(tmp_path / "out" / "scene") == expected)[inside].mean() > 0.999
+
+
+def identity(**said):
+    return Card.of(small_card().model_dump() | said, "test").identity()
+
+
+def test_all_that_decides_pixels_is_part_of_the_identity():
+    made = [
+        identity(),
+        identity(clip=[0, 1]),
+        identity(clip=[0, 2]),
+        *(identity(scaling={"kind": kind}) for kind in ("scene", "percentile", "window")),
+        *(identity(scaling={"kind": kind, "joint": True}) for kind in ("scene", "percentile", "window")),
+        *(identity(scaling={"kind": kind, "eps": 1e-6}) for kind in ("scene", "percentile", "window")),
+        identity(scaling={"kind": "percentile", "low": 2}),
+        identity(scaling={"kind": "percentile", "high": 98}),
+        identity(scaling="scene", gain=-1),
+    ]
+    assert all(made.count(one) == 1 for one in made)
+    assert identity(scaling="scene", gain=2, offset=3) == identity(scaling="scene")
+    eps = {"kind": "scene", "eps": 1e-6}
+    assert identity(scaling=eps, gain=2) != identity(scaling=eps)
