@@ -18,9 +18,12 @@ def _lists(numbers, bands):
 @st.composite
 def scalings(draw, bands):
     """A scaling of any kind, its numbers for all bands at once or for each."""
-    kind = draw(st.sampled_from(["none", "constant", "mean_std", "min_max", "scene"]))
-    if kind in ("none", "scene"):
+    kind = draw(st.sampled_from(["none", "constant", "mean_std", "min_max", "scene", "percentile", "window"]))
+    if kind == "none":
         return {"kind": kind}
+    if kind in ("scene", "percentile", "window"):
+        ends = {"low": draw(st.floats(0, 50)), "high": draw(st.floats(51, 100))} if kind == "percentile" else {}
+        return {"kind": kind, "eps": draw(st.sampled_from([0.0, 1e-6])), **ends}
     if kind == "constant":
         return {"kind": kind, "divide_by": draw(_POSITIVE)}
     low = draw(_lists(_NUMBERS, bands))
@@ -46,6 +49,8 @@ def cards(draw, scaling=None):
             "gain": draw(_lists(st.sampled_from([1.0, 2e-5, 1e-4, -1.0, 3.0]), count)),
             "offset": draw(_lists(st.sampled_from([0.0, -0.1, 7.0]), count)),
             "scaling": draw(scalings(count) if scaling is None else scaling(count)),
+            "units": draw(st.sampled_from([None, "reflectance"])),
+            "clip": draw(st.sampled_from([None, [0.0, 1.0], [-3.5, 3.5]])),
             "fill": draw(_NUMBERS),
             "resolution": draw(st.none() | _POSITIVE),
             "classes": [

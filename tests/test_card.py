@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.errors import SceneError, SettingsError
 from pipeline.network.card import Card
 from pipeline.network.legend import default_colour
-from pipeline.network.scaling import Constant, MeanStd, MinMax, SceneStatistics, Unscaled
+from pipeline.network.scaling import Constant, MeanStd, MinMax, Percentile, SceneStatistics, Unscaled, WindowStatistics
 from tests.cards import cards
 
 SAID = {
@@ -32,7 +32,7 @@ def _scaled(card, raw, statistics):
         return np.array(numbers)[:, None]
 
     match card.scaling:
-        case Unscaled():
+        case Unscaled() | WindowStatistics():  # of a window, nodes of the graph take the statistics
             return physical
         case Constant(divide_by=divide_by):
             return physical / divide_by
@@ -40,13 +40,13 @@ def _scaled(card, raw, statistics):
             return (physical / divide_by - column(mean)) / column(std)
         case MinMax(min=low, max=high):
             return (physical - column(low)) / (column(high) - column(low))
-        case SceneStatistics():
-            mean, std = statistics
-            return (
-                np.sign(column(card.gain))
-                * (raw - mean[:, None])
-                / np.where(std > 0, std, 1 / np.abs(card.gain))[:, None]
-            )
+        case SceneStatistics(eps=eps):
+            mean, std = statistics[0] * card.gain + np.array(card.offset), statistics[1] * np.abs(card.gain)
+            return (physical - column(mean)) / column(std + eps if eps else np.where(std > 0, std, 1))
+        case Percentile(eps=eps):
+            ends = np.sort([each * card.gain + np.array(card.offset) for each in statistics], axis=0)
+            width = ends[1] - ends[0]
+            return (physical - column(ends[0])) / column(width + eps if eps else np.where(width > 0, width, 1))
 
 
 @settings(max_examples=80)
@@ -102,6 +102,7 @@ def test_identity_is_what_decides_pixels(card):
     others = {
         "classes": [{**entry.model_dump(), "value": (entry.value + 1) % 253} for entry in card.classes],
         "fill": card.fill + 1,
+        "clip": [-7, 7],
         "layout": "NHWC" if card.layout == "NCHW" else "NCHW",
         "says": "logits" if card.says == "probabilities" else "probabilities",
         "activation": "softmax" if card.activation == "sigmoid" else "sigmoid",
@@ -157,13 +158,20 @@ def test_short_forms():
     [
         ({"scalng": 1}, r"no card entry `scalng`; did you mean `scaling`\?"),
         ({"scaling": {"kind": "constant", "divided": 2}}, "did you mean `divide_by`"),
-        ({"scaling": {"kind": "zscore"}}, "one of none, constant, mean_std, min_max, scene"),
+        ({"scaling": {"kind": "zscore"}}, "one of none, constant, mean_std, min_max, scene, percentile, window"),
         ({"scaling": {"kind": "mean_std", "mean": [1], "std": [0]}}, "std holds 0.0; a standard deviation is above 0"),
         ({"scaling": {"kind": "mean_std", "mean": [1, 2], "std": [1, 2]}}, "scaling.(mean|std) holds 2 numbers for 3"),
         ({"scaling": {"kind": "mean_std", "mean": [1, 2], "std": 1}}, "mean holds 2 numbers and std 1"),
         ({"scaling": {"kind": "min_max", "min": 3, "max": 3}}, "max must lie above min"),
         ({"scaling": {"kind": "constant", "divide_by": 1e60}}, "beyond float32's range"),
         ({"gain": 0}, "a gain is 0"),
+        ({"clip": [1, 1]}, r"clip says \[1.0, 1.0\]"),
+        ({"clip": 3}, "`clip` cannot be 3"),
+        ({"units": "radiance"}, "`units` cannot be 'radiance'"),
+        ({"scaling": {"kind": "percentile", "low": 9, "high": 9}}, "high must lie above low"),
+        ({"scaling": {"kind": "percentile", "high": 101}}, "less than or equal to 100"),
+        ({"scaling": {"kind": "window", "eps": -1}}, "greater than or equal to 0"),
+        ({"scaling": {"kind": "scene", "joint": True}, "gain": [1, 1, 2]}, "joint statistics need one gain"),
         ({"gain": [1, 2]}, "gain holds 2 numbers for 3 bands"),
         ({"bands": [{"name": "red", "idx": 1}]}, r"`bands.0.idx`; did you mean `index`"),
         ({"classes": ["sea"]}, "the mask has 1 class; it needs at least two"),

@@ -145,13 +145,13 @@ def _is_plain(card: Card) -> bool:
         return False
     divided = isinstance(card.scaling, MeanStd) and card.scaling.divide_by != 1
     refined = isinstance(card.scaling, SceneStatistics) and card.scaling != SceneStatistics()
-    return not divided and not refined and set(card.gain) == {1.0} and set(card.offset) == {0.0}
+    return not card.clip and not divided and not refined and set(card.gain) == {1.0} and set(card.offset) == {0.0}
 
 
 def _value_scaling(card: Card) -> list[dict[str, Any]] | None:
     """Say how raw pixels are scaled: one object for all bands, or one for each."""
     scaling = card.scaling
-    if isinstance(scaling, OverScene | WindowStatistics):
+    if isinstance(scaling, OverScene | WindowStatistics) or card.clip:
         return [_SCENE | {"expression": scaling.kind}]
     middle, divisor = scaling.shift_and_divisor(None)
     if not _is_plain(card):
