@@ -73,6 +73,7 @@ def _memory(limit: int) -> str:
 def _limit(room: int, seconds: int) -> None:
     """Let this process have so many more bytes of address space and seconds of processor time than it had so far."""
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    _lower(resource.RLIMIT_CORE, 0)  # a crash leaves nothing behind
     _lower(resource.RLIMIT_AS, used + room)
     _lower(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
 
