@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from onnx import ModelProto
 
 from flows.batches import expanded
 from flows.ending import COMPLETE, NOT_STARTED, UNEXPECTED
@@ -20,16 +19,15 @@ from flows.tasks import Office
 from flows.zoo import model_path
 from pipeline.child import in_child
 from pipeline.errors import BlockError, InputError
-from pipeline.grid import Rect
+from pipeline.grid import CHUNK, Rect
 from pipeline.network.card import Card
-from pipeline.network.digest import model_digest
-from pipeline.network.field import Field, field_of
-from pipeline.network.model_file import load_model
-from pipeline.network.understand import Gathered, gather
+from pipeline.network.field import Field
+from pipeline.network.understand import Gathered
 from pipeline.plan import Plan
 from pipeline.predict import Stopwatch, predict_block
 from pipeline.settings import Job, SceneEntry
 from pipeline.settle import Settled
+from pipeline.survey import Survey
 from pipeline.work import bench, close_bench
 
 _NOISE = 1024  # px: the side of the image of noise, large enough for the cores of a large scene
@@ -63,8 +61,9 @@ def checked(job: Job, on_scene: bool) -> Check:
     SettingsError where a document beside it cannot be read.
     """
     path = model_path(job.model)
-    model = load_model(path)
-    found = gather(model, path, job.card)
+    with Survey() as survey:
+        seen = survey.examined(path, job.card)
+    found = seen.found
     problem, code, settled = None, COMPLETE, None
     ran: dict[str, Any] = {}
     try:
@@ -75,11 +74,11 @@ def checked(job: Job, on_scene: bool) -> Check:
         problem, code = "The network says NaN or infinity: its scaling or its precision is at fault.", UNEXPECTED
     return Check(
         file=str(path),
-        digest=model_digest(model),
+        digest=seen.digest,
         card=_rows(found),
         notes=settled.notes if settled else found.notes,
         missing=found.missing,
-        field=_field(model, found),
+        field=_field(seen.field),
         output=_output(found, settled),
         margin=_margin(settled) if settled else {},
         ran=ran,
@@ -101,19 +100,10 @@ def _rows(found: Gathered) -> list[dict[str, Any]]:
     return [*rows, *({"entry": key, "value": value, "from": "told"} for key, value in found.more.items())]
 
 
-def _field(model: ModelProto, found: Gathered) -> dict[str, Any]:
-    layout = found.entries.get("layout")
-    if layout not in ("NCHW", "NHWC"):
-        return {"unknown_because": "the layout is missing"}
-    try:
-        field = field_of(model, found.graph.output, layout)
-    except InputError as error:
-        return {"unknown_because": error.message}
-    return field_facts(field)
-
-
-def field_facts(field: Field) -> dict[str, Any]:
+def _field(field: Field | str) -> dict[str, Any]:
     """How far a network looks, or which node unbounds it."""
+    if isinstance(field, str):
+        return {"unknown_because": field}
     return {
         "stride": field.stride,
         "reach": field.reach if field.bounded else None,
@@ -157,10 +147,11 @@ def _tried(job: Job, card: Card, on_scene: bool) -> tuple[Settled, dict[str, Any
             entry = expanded(job)[0]
         else:
             entry = SceneEntry(name="noise", uri=str(_noise(Path(folder), card)))
-            job = job.model_copy(update={"bands": None})
+            job = job.model_copy(update={"bands": None, "resolution": None})
         with Office.of(job) as office:
             settled = office.settle(entry, None)
-            sides = {"block": settled.plan.grid.core, "window": settled.plan.grid.window}
+            grid = settled.plan.grid
+            sides = {"block": grid.core if grid.zoom == 1 else CHUNK, "window": grid.window}
             one = replace(office, job=job.model_copy(update=sides)).settle(entry, None)
         ran = in_child(run_one, one.plan)
     return settled, {

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from pipeline.child import Child, Ended
+from pipeline.child import Child, Ended, Result
 from pipeline.errors import BlockError, ModelError, SceneError
 from pipeline.grid import Rect
+from pipeline.network.digest import model_digest
+from pipeline.network.field import Field, field_of
+from pipeline.network.model_file import load_model
+from pipeline.network.understand import Gathered, gather
 from pipeline.plan import Network
 from pipeline.raster.address import is_remote, shown
 from pipeline.raster.reader import Reader
@@ -57,13 +62,29 @@ class Survey:
 
     def network(self, path: Path, job: Job) -> Network:
         """Open a model as `open_network` does. Raises what that raises, and ModelError where the process dies of it."""
+        return self._of_model(_networked, path, job)
+
+    def examined(self, path: Path, said: Mapping[str, Any]) -> Examined:
+        """Gather what is known of a model, whether it is enough for a card or not. Raises what `network` raises."""
+        return self._of_model(_examined, path, said)
+
+    def _of_model(self, work: Callable[..., Result], path: Path, asked: object) -> Result:
         try:
-            return self._child.ask(_networked, path, job, seconds=MODEL_SECONDS)
+            return self._child.ask(work, path, asked, seconds=MODEL_SECONDS)
         except Ended as end:
             why = _memory(MODEL_BYTES) if end.by_system else "the file is damaged, or made to do harm"
             raise ModelError(f"The process that tried to read the model {path} {end.how}: {why}.") from None
         except MemoryError:
             raise ModelError(f"The model {path} cannot be read: {_memory(MODEL_BYTES)}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What is known of a model without a scene: what was gathered, its digest, and its field or why that is unknown."""
+
+    found: Gathered
+    digest: str
+    field: Field | str
 
 
 def _memory(limit: int) -> str:
@@ -87,6 +108,20 @@ def _lower(which: int, wanted: int) -> None:
 def _networked(path: Path, job: Job) -> Network:
     _limit(MODEL_BYTES, MODEL_SECONDS)
     return open_network(path, job)
+
+
+def _examined(path: Path, said: Mapping[str, Any]) -> Examined:
+    _limit(MODEL_BYTES, MODEL_SECONDS)
+    model = load_model(path)
+    found = gather(model, path, said)
+    layout = found.entries.get("layout")
+    field: Field | str = "the layout is missing"
+    if layout in ("NCHW", "NHWC"):
+        try:
+            field = field_of(model, found.graph.output, layout)
+        except ModelError as error:
+            field = error.message
+    return Examined(found, model_digest(model), field)
 
 
 def _surveyed(uri: str, bands: Sequence[int] | None, name: str | None, allow: Sequence[str], seconds: int) -> Scene:

@@ -31,7 +31,7 @@ from pipeline.network.signature import answers, last_operator, mask_shape, outpu
 _LABELS = ("name", "architecture", "licence", "training_data", "scores")  # which no two programs say alike
 _JOB = "the job's `card`"
 _MEANT = {
-    "scaling": "how pixels are scaled: constant, mean_std, min_max, scene or none",
+    "scaling": "how pixels are scaled: constant, mean_std, min_max, percentile, scene, window or none",
     "classes": "the mask's classes in order",
     "bands": "the input's channels in order",
     "layout": "NCHW or NHWC, of input and output",
