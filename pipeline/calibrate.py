@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from pipeline.errors import SceneError
 from pipeline.network.card import Card
 from pipeline.network.scaling import OverScene, Percentile, Statistics
 from pipeline.raster.percentiles import percentiles
@@ -10,6 +13,35 @@ from pipeline.raster.statistics import statistics
 
 Affine = tuple[tuple[float, ...], tuple[float, ...]]
 """Shift and factor, one number for each band: scaled = (raw − shift) × factor."""
+
+
+def calibrated(card: Card, scene: Scene) -> Card:
+    """The card with the scene's own gain and offset in place of the card's, where the network eats reflectance.
+
+    Raises SceneError where a scene of integers has none and the card has none either.
+    """
+    if card.units != "reflectance":
+        return card
+    if scene.gain is not None and scene.offset is not None:
+        own = {"gain": scene.gain, "offset": scene.offset}
+        return Card.of(card.model_dump() | own, f"The reflectance of {scene.shown}")
+    if np.dtype(scene.dtype).kind in "iu" and set(card.gain) == {1.0} and set(card.offset) == {0.0}:
+        raise SceneError(
+            f"{scene.shown}: the network eats reflectance, and what turns these {scene.dtype} numbers into it is said "
+            "neither by the image nor by the card. Add to the job file, with the numbers of the image's maker: "
+            "card: {gain: 0.0001, offset: 0}."
+        )
+    return card
+
+
+def calibration_note(card: Card, scene: Scene) -> str | None:
+    """What to tell the user where the scene's own gain and offset count."""
+    if card.units != "reflectance" or scene.gain is None or scene.offset is None:
+        return None
+    told = ", ".join(
+        sorted({f"{gain:g} × raw + {offset:g}" for gain, offset in zip(scene.gain, scene.offset, strict=True)})
+    )
+    return f"Reflectance is made as the image's own metadata say: {told}."
 
 
 def affine_of(card: Card, scene: Scene) -> Affine:

@@ -24,7 +24,7 @@ from pipeline.budget import (
     publish_bytes,
     stage_bytes,
 )
-from pipeline.calibrate import Affine, affine_of
+from pipeline.calibrate import Affine, affine_of, calibrated, calibration_note
 from pipeline.errors import BlockError, SceneError, SettingsError
 from pipeline.grid import Grid, Stitch
 from pipeline.lay import COARSEST, lay_grid, stated_margin
@@ -144,7 +144,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     demand_bands(network.card, scene)
     zoom, seen_at = zoom_of(job, network.card, scene)
     view = scene if zoom == 1 else resized(scene, zoom)
-    affine = (frozen.shift, frozen.factor) if frozen else affine_of(network.card, view)
+    eats = calibrated(network.card, scene)
+    affine = (frozen.shift, frozen.factor) if frozen else affine_of(eats, view)
     margin = _margin(job, network, view, tuner, affine, frozen)
     grid = _obeyed(job, network, scene, margin, frozen, zoom) if frozen else lay_grid(job, network, scene, margin, zoom)
     demand_window(recipe_of(grid, scene, job, job.batch or 1), len(scene.bands), job.memory)
@@ -152,20 +153,20 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         tuner.demand_relaxable(network, grid.window)
     probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
     choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
-    products = products_of(job, network.card)
+    products, own = products_of(job, network.card), replace(network, card=eats)
     plan = Plan(
         scene=scene,
-        network=network,
+        network=own,
         grid=grid,
         margin=margin,
         recipe=recipe_of(grid, scene, job, probe.batch),
         choices=choices,
         products=products,
-        identity=identity_of(job, network, scene, choices, zoom),
+        identity=identity_of(job, own, scene, choices, zoom),
         store="",
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
-    told = (fallback, probe.note, seen_at, _coarse_note(margin, grid))
+    told = (calibration_note(eats, scene), fallback, probe.note, seen_at, _coarse_note(margin, grid))
     notes = [*network.notes, *scene.notes, *(note for note in told if note)]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.calibrate import affine_of
-from pipeline.errors import ModelError
+from pipeline.calibrate import affine_of, calibrated
+from pipeline.errors import ModelError, SceneError, SettingsError
 from pipeline.network.card import Card
 from pipeline.raster.source import open_scene
 from pipeline.settings import Job
@@ -16,6 +18,7 @@ from pipeline.settle import open_network
 from tests.images import noise, quiet, write_image
 from tests.oracle import MEAN, STD, expected_mask, read_mask, run_here, save_model, save_scene, small_card, small_unet
 from tests.oracle import noise as scenery
+from tests.test_plan import scene
 
 pytestmark = quiet
 SAID = {
@@ -121,3 +124,29 @@ def test_all_that_decides_pixels_is_part_of_the_identity():
     assert identity(scaling="scene", gain=2, offset=3) == identity(scaling="scene")
     eps = {"kind": "scene", "eps": 1e-6}
     assert identity(scaling=eps, gain=2) != identity(scaling=eps)
+
+
+def reflecting(dtype="uint16", gain=None, offset=None):
+    """A scene of two bands, as far as its calibration goes."""
+    plain = scene(bands=(1, 2), nodata=(None, None), dtype=dtype)
+    return replace(plain, gain=gain, offset=offset)
+
+
+def test_a_scene_s_own_reflectance_takes_the_place_of_the_card_s():
+    card = Card.of(SAID | {"scaling": "none", "units": "reflectance", "gain": 3}, "test")
+    own = calibrated(card, reflecting(gain=(2e-5, 1e-4), offset=(-0.1, 0.0)))
+    assert (own.gain, own.offset) == ((2e-5, 1e-4), (-0.1, 0.0))
+    assert calibrated(card, reflecting()) == card
+    assert own.identity() != card.identity()
+    other = card.model_copy(update={"units": None})
+    assert calibrated(other, reflecting(gain=(2e-5, 1e-4), offset=(-0.1, 0.0))) == other
+
+
+def test_reflectance_that_nobody_knows_to_make_is_asked_for():
+    card = Card.of(SAID | {"scaling": "none", "units": "reflectance"}, "test")
+    with pytest.raises(SceneError, match=r"uint16 numbers .* card: \{gain: 0.0001, offset: 0\}"):
+        calibrated(card, reflecting())
+    assert calibrated(card, reflecting("float32")) == card
+    joint = Card.of(SAID | {"scaling": {"kind": "scene", "joint": True}, "units": "reflectance"}, "test")
+    with pytest.raises(SettingsError, match="joint statistics need one gain"):
+        calibrated(joint, reflecting(gain=(1.0, 2.0), offset=(0.0, 0.0)))
