@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import yaml
 
 from flows.batches import expanded
 from flows.ending import COMPLETE, NOT_STARTED, UNEXPECTED
@@ -98,6 +99,18 @@ def _rows(found: Gathered) -> list[dict[str, Any]]:
         elif not field.is_required() and (default := field.get_default(call_default_factory=True)):
             rows.append({"entry": entry, "value": default, "from": "default"})
     return [*rows, *({"entry": key, "value": value, "from": "told"} for key, value in found.more.items())]
+
+
+def as_lines(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The card's rows with values as one would write them into its YAML."""
+    return [{**row, "value": _line(row["value"])} for row in rows]
+
+
+def _line(value: object) -> object:
+    if not isinstance(value, dict | list | tuple):
+        return value
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=float("inf"), sort_keys=False).strip()
 
 
 def _field(field: Field | str) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def check_model(
 ) -> int:
     """Say what is understood of a model, from where, what is missing and what it costs; and run one window."""
     from flows import screen
-    from flows.check import checked
+    from flows.check import as_lines, checked
 
     given = {"model": model, "scenes": [scene or "noise"], "out": ".", "device": device, "bands": bands}
     found = checked(job_of(dict.fromkeys(FLAGS) | given, job), scene is not None)
@@ -260,7 +260,7 @@ def check_model(
         screen.emit(found.as_dict())
     else:
         screen.say(found.file)
-        screen.show_rows("Card", found.card)
+        screen.show_rows("Card", as_lines(found.card))
         for part in ("field", "output", "margin", "ran"):
             facts = {key: value for key, value in getattr(found, part).items() if value is not None}
             if facts:
