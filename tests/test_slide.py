@@ -89,14 +89,15 @@ def test_what_is_no_slide_is_said_in_a_sentence(tmp_path, name, content, said):
         slide.look_at(tmp_path / name)
 
 
-def test_a_cut_slide_is_said_in_a_sentence(tmp_path, pyramid):
+def test_a_cut_or_damaged_slide_is_said_in_a_sentence(tmp_path, pyramid):
     path = tmp_path / "cut.svs"
     whole = pyramid[0].read_bytes()
     path.write_bytes(whole[: len(whole) // 2])  # the pages of its coarser levels are gone
     with pytest.raises(SceneError, match=r"cut\.svs"):
         slide.look_at(path)
-    whole = write_slide(tmp_path / "one.svs", [speckled(600, 600)]).read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    whole = bytearray(write_slide(path, [speckled(600, 600)], compress="deflate").read_bytes())
+    whole[400_000:500_000] = bytes(100_000)
+    path.write_bytes(whole)
     opened = slide.Pixels(path)
     with pytest.raises(SceneError, match=r"cut\.svs"):
         opened.read(0, Rect(0, 0, 600, 600))
