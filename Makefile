@@ -34,7 +34,7 @@ format: .venv/.dev
 	touch $@
 
 .venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[demo]" --group dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[demo,wsi]" --group dev
 	touch $@
 
 .venv/.train: pyproject.toml constraints.txt | .venv/bin/python
@@ -43,7 +43,7 @@ format: .venv/.dev
 
 # The pins, for every supported Python at once; no registry's name stands in them.
 constraints:
-	uv pip compile -q --universal --python-version 3.11 --extra gpu --extra demo --group dev --upgrade \
+	uv pip compile -q --universal --python-version 3.11 --extra gpu --extra demo --extra wsi --group dev --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
 
 bench: .venv/.dev

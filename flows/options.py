@@ -50,7 +50,7 @@ Batch = Annotated[int | None, typer.Option(metavar="N", help="Windows in one run
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")]
 Bands = Annotated[str | None, typer.Option(metavar="4,3,2", help="The image's bands, from 1, in the model's order.")]
 Products = Annotated[
-    str | None, typer.Option(metavar="NAMES", help="Also write: confidence,probabilities,disagreement.")
+    str | None, typer.Option(metavar="NAMES", help="Also write: confidence,probabilities,disagreement,outlines.")
 ]
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Plan for this much, such as 8G; default: what is free.")

@@ -26,6 +26,7 @@ from pipeline.raster.source import Scene
 from pipeline.raster.ties import Ties
 from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS
 from pipeline.store.hierarchy import Product, levels
+from pipeline.store.ome import UNIT
 from pipeline.store.sink import Sink
 
 TILE = 512
@@ -113,7 +114,8 @@ def _vrt(product: Product, scene: Scene, dress: Dress, plain: Sequence[Path]) ->
         a, b, c, d, e, f = scene.transform
         place = f"<GeoTransform>{c!r}, {a!r}, {b!r}, {f!r}, {d!r}, {e!r}</GeoTransform>"
     place += _ties(scene.ties) if scene.ties else ""
-    tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in _tags(product, dress).items())
+    said = _tags(product, dress) | _micrometres(scene)
+    tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in said.items())
     bands = "".join(_band(product, dress, plain, number, scene) for number in range(1, (product.channels or 1) + 1))
     return (
         f'<VRTDataset rasterXSize="{scene.width}" rasterYSize="{scene.height}">{crs}{place}'
@@ -179,6 +181,15 @@ def _tags(product: Product, dress: Dress) -> dict[str, str]:
         statuses = f"{FAILED} failed, {OUTSIDE} outside, {NODATA} no data"
         said["MASKMILL_UNIT"] = f"0 to {STEPS} in steps of 1/{STEPS}; {statuses}"
     return said
+
+
+def _micrometres(scene: Scene) -> dict[str, str]:
+    """What a slide's transform is in, and the same as TIFF's resolution, which readers of microscopy look for."""
+    if not scene.levels or scene.transform is None:
+        return {}
+    across, down = 1e4 / scene.transform[0], 1e4 / scene.transform[4]
+    resolution = {"TIFFTAG_XRESOLUTION": f"{across:.9g}", "TIFFTAG_YRESOLUTION": f"{down:.9g}"}
+    return {"MASKMILL_COORDINATES": UNIT, **resolution, "TIFFTAG_RESOLUTIONUNIT": "3"}  # pixels to the centimetre
 
 
 def _plain(value: object) -> str:

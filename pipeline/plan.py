@@ -21,6 +21,7 @@ from pipeline.network.host import Recipe
 from pipeline.raster.layer import resized
 from pipeline.raster.source import Scene
 from pipeline.settings import Job
+from pipeline.store.georef import Georef
 from pipeline.store.hierarchy import Product
 
 
@@ -107,6 +108,14 @@ class Plan:
     products: tuple[Product, ...]
     identity: dict[str, Any]
     store: str  # where the mask is being built
+    outlines: bool = False  # whether the finished mask is drawn as polygons too
+
+    @property
+    def georef(self) -> Georef:
+        """Where the mask lies."""
+        scene = self.scene
+        ties = scene.ties.attributes() if scene.ties else None
+        return Georef(scene.crs, scene.transform, ties, slide=bool(scene.levels))
 
     @property
     def digest(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pipeline import cog, pyramid, quicklook
+from pipeline import cog, outlines, pyramid, quicklook
 from pipeline.folder import Folder
 from pipeline.plan import Plan
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, cache_of
@@ -33,6 +33,11 @@ def publish(plan: Plan, folder: Folder, facts: Callable[[], Facts], tick: Tick) 
         image = pool.submit(quicklook.image_of, plan.scene)
         shards = _pyramid(plan, Sink(folder.building), tick)
         _write_cogs(plan, folder, tick)
+        if plan.outlines:
+            count = _counter(tick, outlines.NAME, plan.grid.height * plan.grid.width)
+            outlines.write(
+                Sink(folder.building), plan.scene, plan.georef, plan.network.card.classes, folder.products, count
+            )
         mask, target = folder.products / "mask.tif", folder.products / "quicklook.png"
         classes = plan.network.card.classes
         quicklook.draw(image.result(), mask, classes, facts().fold.counts, plan.scene.name, target)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from fractions import Fraction
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pipeline.cog import STATUS_COLOURS, rgb
-from pipeline.errors import SceneError
+from pipeline.errors import BlockError, SceneError
+from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS
+from pipeline.raster.layer import resized
+from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE
 
@@ -28,6 +32,7 @@ GAP, LINE = 12, 22
 LOW, HIGH = 2, 98  # percentiles that become black and white
 OPACITY = 0.45
 PART_BYTES = PUBLISH_CACHE_BYTES // 2  # of a row of tiles, which has to stay in the cache beside what else is in it
+PART_SIDE = 1024  # px: of what is read of a slide at once
 STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "no data"}
 
 
@@ -48,11 +53,14 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
     picture = np.zeros((*size, 3), np.uint8)
     try:
-        with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
-            parts = [_read(file, bands, *part) for part in _upright_parts(scene, size)]
-    except (SceneError, *GDAL_ERRORS):
+        if scene.levels:
+            raw, valid = _seen_whole(scene, size)
+        else:
+            with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
+                parts = [_read(file, bands, *part) for part in _upright_parts(scene, size)]
+            raw, valid = (np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True))
+    except (BlockError, SceneError, *GDAL_ERRORS):
         return picture
-    raw, valid = (np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True))
     valid &= np.isfinite(raw).all(axis=0)
     if not valid.any():
         return picture
@@ -61,6 +69,20 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
         spread = high - low or 1.0
         picture[..., number] = np.where(valid, np.clip((band - low) / spread, 0, 1) * 255, 0)
     return picture
+
+
+def _seen_whole(scene: Scene, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Three bands (band, row, col) and validity (row, col) of a scene at another size, read in squares."""
+    view = resized(scene, Fraction(max(size), max(scene.height, scene.width)))
+    bands = [0, 1, 2] if len(scene.bands) >= 3 else [0, 0, 0]
+    raw, valid = np.zeros((3, *view.rect.shape)), np.zeros(view.rect.shape, np.bool_)
+    side = max(1, int(PART_SIDE / max(view.layers[0].scale)))
+    with Reader(view) as reader:
+        for top, left in product(range(0, view.height, side), range(0, view.width, side)):
+            part = Rect(top, left, top + side, left + side).intersect(view.rect)
+            pixels, seen = reader.read(part)
+            raw[:, *part.slices()], valid[part.slices()] = pixels[bands], seen
+    return raw[:, : size[0], : size[1]], valid[: size[0], : size[1]]
 
 
 def _upright_parts(scene: Scene, size: tuple[int, int]) -> Iterator[tuple[Window, tuple[int, int]]]:

@@ -28,7 +28,6 @@ from pipeline.raster.stage import reason_to_stage, stage
 from pipeline.report import Facts
 from pipeline.settings import Job
 from pipeline.settle import Settled, before_the_first_block
-from pipeline.store.georef import Georef
 from pipeline.store.hierarchy import create
 from pipeline.store.lease import Lease
 from pipeline.store.ledger import JOURNAL, Ledger
@@ -233,9 +232,7 @@ def _header(plan: Plan) -> dict[str, Any]:
 def lay_out(plan: Plan, store: Path) -> None:
     """Write the hierarchy's metadata, or repair it; the same bytes each time."""
     legend = [(one.value, one.name, one.colour) for one in plan.network.card.classes]
-    ties = plan.scene.ties
-    georef = Georef(plan.scene.crs, plan.scene.transform, ties.attributes() if ties else None)
-    create(store, plan.grid, plan.products, plan.grid.chunk, georef=georef, classes=legend)
+    create(store, plan.grid, plan.products, plan.grid.chunk, georef=plan.georef, classes=legend)
 
 
 def _to_do(plan: Plan, ledger: Ledger, sink: Sink) -> list[int]:

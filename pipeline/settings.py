@@ -77,7 +77,7 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
     "out": "the folder that is to hold a folder for each scene",
     "bands": "a list of band numbers from 1, such as [4, 3, 2]",
-    "products": "a list of some of confidence, probabilities and disagreement",
+    "products": "a list of some of confidence, probabilities, disagreement and outlines",
     "allow": "a list of folders",
     "resolution": "model, scene, or metres per pixel, above 0",
     "memory": "a size such as 800M or 8G",
@@ -114,7 +114,7 @@ class Job(BaseModel):
     allow: tuple[Annotated[Path, BeforeValidator(_path)], ...] = Field(
         default=(), description="folders that a VRT may name images in, beside its own"
     )
-    products: frozenset[Literal["confidence", "probabilities", "disagreement"]] = frozenset()
+    products: frozenset[Literal["confidence", "probabilities", "disagreement", "outlines"]] = frozenset()
     memory: Annotated[Whole | None, BeforeValidator(_size)] = Field(
         default=None, description="bytes to plan for; default: what is free"
     )

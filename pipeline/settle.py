@@ -164,6 +164,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         products=products,
         identity=identity_of(job, own, scene, choices, zoom),
         store="",
+        outlines="outlines" in job.products,
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
     told = (calibration_note(eats, scene), fallback, probe.note, seen_at, _coarse_note(margin, grid))

@@ -46,13 +46,13 @@ def test_what_a_slide_says_of_itself(pyramid):
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_pixel_of_a_level_does_not_depend_on_the_rectangle_it_is_read_with(pyramid, data):
     path, levels = pyramid
-    opened = slide.Pixels(path)
     number = data.draw(st.integers(0, 2))
     rows, cols = levels[number].shape[1:]
     top, left = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, cols - 1))
     rect = Rect(top, left, data.draw(st.integers(top + 1, rows)), data.draw(st.integers(left + 1, cols)))
-    whole, _ = opened.read(number, Rect(0, 0, rows, cols))
-    pixels, valid = opened.read(number, rect)
+    opened = slide.Slide(path, slide.look_at(path).levels[number])
+    whole, _ = opened.read(Rect(0, 0, rows, cols))
+    pixels, valid = opened.read(rect)
     opened.close()
     assert np.array_equal(pixels, whole[:, *rect.slices()])
     assert valid.all()
@@ -65,8 +65,8 @@ def test_what_was_not_scanned_is_invalid_and_has_the_background_colour(tmp_path)
     pixels = np.zeros((3, 512, 512), np.uint8)
     pixels[:, :256, :256] = 77
     path = write_slide(tmp_path / "sparse.svs", [pixels], SPARSE_OK="TRUE")
-    opened = slide.Pixels(path)
-    found, valid = opened.read(0, Rect(0, 0, 512, 512))
+    opened = slide.Slide(path, slide.look_at(path).levels[0])
+    found, valid = opened.read(Rect(0, 0, 512, 512))
     assert np.array_equal(found[:, :256, :256], pixels[:, :256, :256])
     assert valid[:256, :256].all()
     assert not valid[256:].any()
@@ -98,9 +98,9 @@ def test_a_cut_or_damaged_slide_is_said_in_a_sentence(tmp_path, pyramid):
     whole = bytearray(write_slide(path, [speckled(600, 600)], compress="deflate").read_bytes())
     whole[400_000:500_000] = bytes(100_000)
     path.write_bytes(whole)
-    opened = slide.Pixels(path)
+    opened = slide.Slide(path, slide.look_at(path).levels[0])
     with pytest.raises(SceneError, match=r"cut\.svs"):
-        opened.read(0, Rect(0, 0, 600, 600))
+        opened.read(Rect(0, 0, 600, 600))
 
 
 def test_a_slide_that_names_files_elsewhere_is_refused(tmp_path):
@@ -129,8 +129,8 @@ def test_a_plain_tiff_is_not_read_by_openslide(tmp_path):
 def test_pixels_of_a_real_slide_are_those_that_openslide_reads():
     seen = slide.look_at(REAL)
     assert (seen.levels[0].height, seen.levels[0].width, seen.mpp) == (2967, 2220, (0.499, 0.499))
-    opened = slide.Pixels(REAL)
-    found, valid = opened.read(0, Rect(100, 50, 2400, 2200))
+    opened = slide.Slide(REAL, seen.levels[0])
+    found, valid = opened.read(Rect(100, 50, 2400, 2200))
     with openslide.OpenSlide(REAL) as theirs:
         expected = np.asarray(theirs.read_region((50, 100), 0, (2150, 2300)))
     assert np.array_equal(found, expected[..., :3].transpose(2, 0, 1))

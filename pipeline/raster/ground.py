@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -58,6 +59,14 @@ def row_areas(crs: str | None, transform: Transform | None, top: int, bottom: in
     axis, eccentricity = shape
     areas: NDArray[np.float64] = abs(step) * axis**2 / 2 * np.abs(np.diff(_q(edges, eccentricity)))
     return areas
+
+
+def scaled(transform: Transform | None, down: Fraction, across: Fraction) -> Transform | None:
+    """The transform of the same raster with so many pixels, (down, across), to one of its own; None stays None."""
+    if transform is None:
+        return None
+    a, b, c, d, e, f = transform
+    return a / float(across), b / float(down), c, d / float(across), e / float(down), f
 
 
 def resolution(crs: str | None, transform: Transform | None, height: int) -> float | None:

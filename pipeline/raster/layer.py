@@ -7,8 +7,9 @@ from fractions import Fraction
 from math import ceil, floor
 
 from pipeline.grid import Rect
-from pipeline.raster.ground import Transform
+from pipeline.raster.ground import scaled
 from pipeline.raster.source import Scene
+from pipeline.raster.whole_slide import part_for
 
 Pair = tuple[Fraction, Fraction]  # (down, across)
 _SAME = (Fraction(1), Fraction(1))
@@ -58,25 +59,20 @@ class Layer:
 def resized(scene: Scene, factor: Fraction) -> Scene:
     """The same scene in pixels of which `factor` make one of its own, along each side.
 
-    The last row and column may reach beyond the scene; what lies there has no weight.
+    The last row and column may reach beyond the scene; what lies there has no weight. A slide is read at the coarsest
+    of its levels that is fine enough.
     """
     if scene.layers:
         layers = tuple(replace(one, scale=(one.scale[0] / factor, one.scale[1] / factor)) for one in scene.layers)
     else:
-        layers = (Layer(scene, tuple(range(len(scene.bands))), (1 / factor, 1 / factor)),)
+        part, scale = part_for(scene, factor)
+        layers = (Layer(part, tuple(range(len(scene.bands))), (scale[0] / factor, scale[1] / factor)),)
     return replace(
         scene,
         height=ceil(scene.height * factor),
         width=ceil(scene.width * factor),
-        transform=_scaled(scene.transform, factor),
+        transform=scaled(scene.transform, factor, factor),
         layers=layers,
         tile=(TILE, TILE),
         tile_bytes=scene.tile_bytes * TILE * TILE // (scene.tile[0] * scene.tile[1]),
     )
-
-
-def _scaled(transform: Transform | None, factor: Fraction) -> Transform | None:
-    if transform is None:
-        return None
-    a, b, c, d, e, f = transform
-    return a / float(factor), b / float(factor), c, d / float(factor), e / float(factor), f

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,6 +19,7 @@ from pipeline.raster.access import environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS, reason
 from pipeline.raster.layer import Layer
 from pipeline.raster.resample import resampled
+from pipeline.raster.slide import Slide
 from pipeline.raster.source import Scene
 
 Pixels = NDArray[Any]  # (band, row, col) in the scene's dtype
@@ -37,6 +39,7 @@ class Reader:
         # By process and thread. A number is given to a new thread only when the old one is dead, and so is its handle's
         # use: no more handles than threads at once.
         self._handles: dict[tuple[int, int], DatasetReader] = {}
+        self._slides: dict[tuple[int, int], Slide] = {}
         self._parts = [Reader(layer.part) for layer in scene.layers]
 
     def __reduce__(self) -> tuple[type[Self], tuple[Scene]]:
@@ -60,6 +63,9 @@ class Reader:
         while self._handles:
             _, handle = self._handles.popitem()
             handle.close()
+        while self._slides:
+            _, slide = self._slides.popitem()
+            slide.close()
 
     def read(self, rect: Rect) -> tuple[Pixels, Valid]:
         """Return (pixels, valid) of a rectangle, which may reach beyond the scene: there it is reflected.
@@ -72,7 +78,7 @@ class Reader:
         if self._parts:
             raw, valid = self._layered(clip)
         else:
-            raw, valid = self._decoded(clip)
+            raw, valid = self._scanned(clip) if self.scene.levels else self._decoded(clip)
             with self._lock:
                 self._bytes_read += tiles_touched(self.scene, clip)
         if clip == rect:
@@ -93,6 +99,19 @@ class Reader:
                 pixels[place] = band
             valid &= inside
         return pixels, valid
+
+    def _scanned(self, clip: Rect) -> tuple[Pixels, Valid]:
+        """Read a rectangle of the level of a slide that the scene is."""
+        key, scene = (os.getpid(), threading.get_ident()), self.scene
+        try:
+            if key not in self._slides:
+                self._slides[key] = Slide(Path(scene.uri), scene.levels[0])
+            pixels, valid = self._slides[key].read(clip)
+        except SceneError as error:
+            if key in self._slides:
+                self._slides.pop(key).close()  # one that failed answers no more
+            raise BlockError(error.message) from None
+        return pixels[[band - 1 for band in scene.bands]], valid
 
     def _decoded(self, clip: Rect) -> tuple[Pixels, Valid]:
         scene = self.scene

@@ -43,7 +43,7 @@ _NAMED = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Slide:
+class Said:
     """What a slide says of itself.
 
     Parameters
@@ -79,7 +79,7 @@ def is_slide(path: Path) -> bool:
     return path.suffix.lower() in _SUFFIXES
 
 
-def look_at(path: Path) -> Slide:
+def look_at(path: Path) -> Said:
     """Open a slide, look at everything about it but its pixels, and close it.
 
     Raises SceneError where OpenSlide is not installed, knows no such slide, or where it names files elsewhere.
@@ -100,43 +100,47 @@ def look_at(path: Path) -> Slide:
     if mpp is None:
         notes = (*notes, f"The slide {path.name} does not say how many micrometres a pixel has: it has no resolution.")
     tile = tuple(_whole(said.get(f"openslide.level[0].tile-{side}")) or _TILE for side in ("height", "width"))
-    return Slide(path, vendor, levels, notes, mpp, (tile[0], tile[1]), files)
+    return Said(path, vendor, levels, notes, mpp, (tile[0], tile[1]), files)
 
 
-class Pixels:
-    """An open slide. It belongs to the thread that opened it, and is never pickled.
+class Slide:
+    """One level of an open slide. It belongs to the thread that opened it, and is never pickled.
 
-    Raises SceneError where the slide cannot be opened.
+    Raises SceneError where the slide cannot be opened, or is not what `look_at` saw.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, level: Level) -> None:
         library = _openslide(path)
         self._failures = (library.OpenSlideError, OSError, ValueError)
         try:
             self._slide = library.OpenSlide(path)
             self._slide.set_cache(_cache(library))
-            self.shapes = [(rows, cols) for cols, rows in self._slide.level_dimensions]
-            self._downsamples = self._slide.level_downsamples
+            shapes = [(rows, cols) for cols, rows in self._slide.level_dimensions]
+            downsamples = self._slide.level_downsamples
             self._background = _background(self._slide.properties)
         except self._failures as error:
             raise SceneError(f"The slide {path} cannot be opened, it may be cut short: {_reason(error)}.") from None
-        self._path = path
+        self._path, self._number = path, level.number
+        if shapes[level.number : level.number + 1] != [(level.height, level.width)]:
+            self.close()
+            raise SceneError(f"The slide {path} is not what it was when the run was planned: plan anew.")
+        self._downsample = float(downsamples[level.number])
 
     def close(self) -> None:
         """Close the file."""
         self._slide.close()
 
-    def read(self, level: int, rect: Rect) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-        """(red, green and blue (3, row, col), validity (row, col)) of a rectangle inside a level, in its pixels.
+    def read(self, rect: Rect) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """(red, green and blue (3, row, col), validity (row, col)) of a rectangle inside the level, in its pixels.
 
         What was not scanned is invalid and has the slide's background colour; so have, in part, the rims of what was.
         Raises SceneError where it cannot be read; after that the slide answers no more and must be closed.
         """
         pixels = np.empty((3, *rect.shape), np.uint8)
         valid = np.empty(rect.shape, np.bool_)
-        for piece in self._pieces(level, rect):
+        for piece in self._pieces(rect):
             part = piece.intersect(rect)
-            rgba = self._read(level, Rect(piece.top, piece.left, part.bottom, part.right))
+            rgba = self._read(Rect(piece.top, piece.left, part.bottom, part.right))
             rgba = rgba[part.slices(piece)]
             alpha = rgba[..., 3:].astype(np.uint16)
             mixed = (rgba[..., :3] * alpha + self._background * (255 - alpha) + 127) // 255
@@ -144,19 +148,19 @@ class Pixels:
             valid[part.slices(rect)] = rgba[..., 3] > 0
         return pixels, valid
 
-    def _pieces(self, level: int, rect: Rect) -> Iterator[Rect]:
+    def _pieces(self, rect: Rect) -> Iterator[Rect]:
         """The pieces of a level that a rectangle touches; where any place can be named exactly, its own parts."""
-        exact = float(self._downsamples[level]).is_integer()
+        exact = self._downsample.is_integer()
         top, left = (rect.top, rect.left) if exact else (rect.top // PIECE * PIECE, rect.left // PIECE * PIECE)
         for row, col in product(range(top, rect.bottom, PIECE), range(left, rect.right, PIECE)):
             yield Rect(row, col, row + PIECE, col + PIECE)
 
-    def _read(self, level: int, rect: Rect) -> NDArray[np.uint8]:
+    def _read(self, rect: Rect) -> NDArray[np.uint8]:
         """(row, col, RGBA) of a rectangle whose corner decides how it is interpolated; not premultiplied."""
-        times = self._downsamples[level]
+        times = self._downsample
         place = round(rect.left * times), round(rect.top * times)
         try:
-            return np.asarray(self._slide.read_region(place, level, (rect.width, rect.height)))
+            return np.asarray(self._slide.read_region(place, self._number, (rect.width, rect.height)))
         except self._failures as error:
             raise SceneError(f"The slide {self._path} cannot be read there: {_reason(error)}.") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,15 @@ from pipeline.raster.address import Address, address_of, shown
 from pipeline.raster.facts import alpha_of, crs_of, dtype_of, masks_of, nodata_of, tile_bytes_of, tile_of, transform_of
 from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
+from pipeline.raster.levels import Level
 from pipeline.raster.naming import demand_name, scene_name
+from pipeline.raster.slide import is_slide
 from pipeline.raster.ties import Ties, place_note, ties_of
 
 if TYPE_CHECKING:
     from pipeline.raster.layer import Layer
 
+MICRO = 1e-6  # metres in a slide's unit
 LARGEST_TILE = 1 << 31  # bytes, decoded
 _REMOTE = (
     "The image is read at an address: it is known again by its size, the server's ETag or time of change, its head and "
@@ -63,7 +67,7 @@ class Scene:
     tile_bytes
         Bytes that decoding one tile gives, over all bands that are decoded with it.
     driver
-        GDAL's name of the format.
+        GDAL's name of the format, or OpenSlide.
     fingerprint
         Digest of the files that decide pixels.
     ties
@@ -77,6 +81,9 @@ class Scene:
         `bands`, `nodata`, `alpha`, `masks` and `driver` are those of no file.
     gain, offset
         For each of `bands`: physical = raw × gain + offset, as the scene's own metadata say; None where they do not.
+    levels
+        Of a whole slide: the level that this is, then the coarser ones; empty for other images. A slide has no CRS,
+        and its transform gives micrometres.
 
     """
 
@@ -101,6 +108,7 @@ class Scene:
     layers: tuple[Layer, ...] = ()
     gain: tuple[float, ...] | None = None
     offset: tuple[float, ...] | None = None
+    levels: tuple[Level, ...] = ()
 
     def __post_init__(self) -> None:
         if self.tile_bytes > LARGEST_TILE:
@@ -129,7 +137,7 @@ class Scene:
     @property
     def always_valid(self) -> bool:
         """Whether nothing in the file can make a pixel invalid."""
-        if self.layers:
+        if self.layers or self.levels:
             return False
         declared = any(value is not None for value in self.nodata)
         return not (declared or self.alpha or self.masks or np.dtype(self.dtype).kind == "f")
@@ -143,10 +151,15 @@ class Scene:
     @property
     def resolution_m(self) -> float | None:
         """Side of a pixel in metres, on the map, or on the ellipsoid in the image's middle; None: unknown."""
+        if self.levels:
+            area = self.pixel_area()
+            return math.sqrt(area) if area else None
         return ground.resolution(self.crs, self.transform, self.height)
 
     def pixel_area(self) -> float | None:
-        """Area of one pixel on the map in m²; None unless the CRS is projected."""
+        """Area of one pixel in m², on the map or of the slide; None where the CRS is not projected."""
+        if self.levels:
+            return self.transform[0] * self.transform[4] * MICRO**2 if self.transform else None
         return ground.pixel_area(self.crs, self.transform)
 
 
@@ -167,6 +180,10 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
     """
     address = address_of(uri)
     path = shown(address.uri)
+    if address.plain and address.file and is_slide(address.file):
+        from pipeline.raster.whole_slide import open_slide  # noqa: PLC0415  # it makes what is defined here
+
+        return open_slide(address.file, bands, name)
     with environment(uri), open_file(uri, allow) as dataset:
         alpha = alpha_of(dataset)
         chosen = _chosen(path, dataset, bands, alpha)

@@ -38,9 +38,9 @@ _NAME, _TAG = "source.tif", "MASKMILL_STAGED"
 def reason_to_stage(scene: Scene) -> str | None:
     """Say in a sentence why windows of this image would be slow to read; None where they are not.
 
-    A VRT is judged by nothing here: what it names lies in files of their own.
+    A VRT is judged by nothing here: what it names lies in files of their own. A slide is made to be read in windows.
     """
-    if scene.rect.area < SMALL or scene.driver == "VRT":
+    if scene.rect.area < SMALL or scene.driver == "VRT" or scene.levels:
         return None
     if scene.driver in _SEQUENTIAL:
         return f"A {_SEQUENTIAL[scene.driver]} is read from its beginning for every window."

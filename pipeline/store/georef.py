@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.store.ome import UNIT
+
 Attributes: TypeAlias = dict[str, Any]
 Transform: TypeAlias = tuple[float, float, float, float, float, float]
 
@@ -36,11 +38,15 @@ _AXIS_UNIT = re.compile(r'CS\[\s*Cartesian.*?LENGTHUNIT\["([^"]+)"', re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Georef:
-    """A scene's place: its CRS as WKT2, its transform, attributes of what else ties it to the ground; all optional."""
+    """A scene's place: its CRS as WKT2, its transform, attributes of what else ties it to the ground; all optional.
+
+    `slide` is set for a whole slide, which lies nowhere on the Earth: its transform gives micrometres.
+    """
 
     crs: str | None = None
     transform: Transform | None = None
     ties: Attributes | None = None
+    slide: bool = False
 
     @property
     def code(self) -> str | None:
@@ -145,6 +151,8 @@ def coordinates(
 
 def _axis(georef: Georef, axis: str) -> Attributes:
     attributes: Attributes = {"axis": axis.upper()}
+    if georef.slide:
+        return attributes | {"units": UNIT}
     if georef.crs is None:
         return attributes
     if georef.geographic:

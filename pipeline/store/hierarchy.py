@@ -33,6 +33,7 @@ from pipeline.store.georef import (
     group_attributes,
 )
 from pipeline.store.objects import put_whole, sentences
+from pipeline.store.ome import image_label
 
 COARSEST = 512  # the longer side of the last level is at most this, in pixels
 _ZSTD = ZstdCodec(level=3, checksum=True)  # a reader who knows no ledger still notices a wrong bit
@@ -148,7 +149,8 @@ def _files(
     kept: dict[str, Any] = {}
     store = MemoryStore(kept)
     methods = {product.name: "mode" if product.name == _MASK else "average" for product in products}
-    root = zarr.create_group(store, attributes=group_attributes(georef, shapes, methods))
+    said = group_attributes(georef, shapes, methods) | _for_microscopy(georef, products, len(shapes), classes)
+    root = zarr.create_group(store, attributes=said)
     for level, shape in enumerate(shapes):
         group = root.create_group(str(level)) if level else root
         for product in products:
@@ -158,6 +160,16 @@ def _files(
             )
         _add_place(group, georef, level, shape)
     return {name: buffer.to_bytes() for name, buffer in kept.items()}
+
+
+def _for_microscopy(
+    georef: Georef, products: Sequence[Product], count: int, classes: Sequence[tuple[int, str, str]]
+) -> Attributes:
+    """What a slide's mask says to viewers of microscopy; nothing for other scenes."""
+    if not georef.slide or not any(product.name == _MASK and product.channels is None for product in products):
+        return {}
+    side = (georef.transform[4], georef.transform[0]) if georef.transform else None
+    return {"ome": image_label([array_name(_MASK, level) for level in range(count)], side, classes)}
 
 
 def _add_product(
