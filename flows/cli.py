@@ -19,6 +19,7 @@ import typer
 from flows.ending import COMPLETE, HOLES, NOT_STARTED, exit_code
 from flows.options import (
     FLAGS,
+    Aoi,
     Bands,
     Batch,
     Block,
@@ -75,6 +76,7 @@ def run(
     batch: Batch = None,
     workers: Workers = None,
     bands: Bands = None,
+    aoi: Aoi = None,
     products: Products = None,
     memory: Memory = None,
     overwrite: Overwrite = None,
@@ -120,6 +122,7 @@ def plan(
     batch: Batch = None,
     workers: Workers = None,
     bands: Bands = None,
+    aoi: Aoi = None,
     products: Products = None,
     memory: Memory = None,
     overwrite: Overwrite = None,
@@ -246,6 +249,7 @@ def check_model(
     job: JobFile = None,
     device: Device = None,
     bands: Bands = None,
+    aoi: Aoi = None,
     as_json: Json = False,
 ) -> int:
     """Say what is understood of a model, from where, what is missing and what it costs; and run one window."""
@@ -262,8 +266,7 @@ def check_model(
         screen.say(found.file)
         screen.show_rows("Card", as_lines(found.card))
         for part in ("field", "output", "margin", "ran"):
-            facts = {key: value for key, value in getattr(found, part).items() if value is not None}
-            if facts:
+            if facts := {key: value for key, value in getattr(found, part).items() if value is not None}:
                 screen.show_facts(part.capitalize(), facts)
         for note in found.notes:
             screen.say(note)

@@ -28,7 +28,7 @@ FLAGS = (
         "batch",
         "workers",
     ),
-    *("products", "memory", "overwrite"),
+    *("aoi", "products", "memory", "overwrite"),
 )
 
 Scenes = Annotated[list[str] | None, typer.Argument(metavar="SCENE", help="Images, or globs in quotes.")]
@@ -49,6 +49,9 @@ Block = Annotated[int | None, typer.Option(metavar="PX", help="Side of what one 
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Windows in one run of the network.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")]
 Bands = Annotated[str | None, typer.Option(metavar="4,3,2", help="The image's bands, from 1, in the model's order.")]
+Aoi = Annotated[
+    str | None, typer.Option(metavar="FILE[:LAYER]", help="Polygons or a mask; outside is 254 and is not read.")
+]
 Products = Annotated[
     str | None, typer.Option(metavar="NAMES", help="Also write: confidence,probabilities,disagreement,outlines.")
 ]

@@ -14,6 +14,7 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
     lines = {
         "image": f"{rows:,} × {cols:,} px, {plan['pixels'] / 1e6:,.4g} megapixels",
         "blocks": f"{counted(plan['blocks'], 'block')} of {plan['block']:,} px, each written by one worker",
+        "outside": plan["blocks_outside"] and f"{counted(plan['blocks_outside'], 'block')}, which are never read",
         "resolution": _zoom(plan["zoom"]),
         "windows": f"{counted(plan['windows'], 'window')} of {plan['window']:,} px, cores of {plan['core']:,} px",
         "margin": f"{plan['margin']} px, {plan['margin_kind']}: {plan['margin_why']}{_difference(plan)}",

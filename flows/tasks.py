@@ -250,6 +250,7 @@ class SceneStatus:
     pending: int
     failed: int
     nodata: int
+    outside: int
     percent: float
     published: bool
 
@@ -276,13 +277,14 @@ def _ledgers(out: Path) -> Iterator[Path]:
 def _status(folder: Path) -> SceneStatus:
     _, fold = read_ledger(folder / LEDGER)
     tally = fold.tally()
-    settled = tally[State.DONE] + tally[State.NODATA] + tally[State.FAILED]
+    settled = tally[State.DONE] + tally[State.NODATA] + tally[State.OUTSIDE] + tally[State.FAILED]
     return SceneStatus(
         scene=folder.name,
         done=tally[State.DONE],
         pending=tally[State.PENDING],
         failed=tally[State.FAILED],
         nodata=tally[State.NODATA],
+        outside=tally[State.OUTSIDE],
         percent=100.0 * settled / len(fold),
         published=(folder / "report.json").is_file() and not Folder(folder.parent, folder.name).building.exists(),
     )

@@ -15,7 +15,7 @@ pixel of the scene takes what the pixel of the view says in which its centre lie
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
@@ -249,8 +249,13 @@ class Grid:
         beyond = -(-self.margin // self.core) if self.stitch is Stitch.BLEND else 0
         return (cores + 2 * beyond) * self.core + 2 * self.margin
 
-    def computed(self) -> int:
-        """Pixels that the network sees in all, windows shared by blocks counted as often as they are computed."""
+    def computed(self, blocks: Sequence[int] | None = None) -> int:
+        """Pixels that the network sees in all, windows shared by blocks counted as often as they are computed.
+
+        Of all blocks, or of those that are given.
+        """
+        if blocks is not None and len(blocks) < len(self):
+            return sum(len(rows) * len(cols) for rows, cols in map(self._seen_by, blocks)) * self.window**2
         down, across = self.blocks
         # A block has rows × columns of windows, so the sum over all blocks is a product of two sums.
         rows = sum(len(self._seen_by(row * across)[0]) for row in range(down))

@@ -18,6 +18,7 @@ from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
 from pipeline.network.field import Field
 from pipeline.network.host import Recipe
+from pipeline.raster.area import Area
 from pipeline.raster.layer import resized
 from pipeline.raster.source import Scene
 from pipeline.settings import Job
@@ -108,6 +109,7 @@ class Plan:
     products: tuple[Product, ...]
     identity: dict[str, Any]
     store: str  # where the mask is being built
+    area: Area | None = None  # what is outside it is not done
     outlines: bool = False  # whether the finished mask is drawn as polygons too
 
     @property
@@ -165,7 +167,12 @@ def recipe_of(grid: Grid, scene: Scene, job: Job, batch: int) -> Recipe:
 
 
 def identity_of(
-    job: Job, network: Network, scene: Scene, choices: Choices, zoom: Fraction = Fraction(1)
+    job: Job,
+    network: Network,
+    scene: Scene,
+    choices: Choices,
+    zoom: Fraction = Fraction(1),
+    area: Area | None = None,
 ) -> dict[str, Any]:
     """The parts that make a result what it is, each under the name that a message gives it.
 
@@ -179,6 +186,7 @@ def identity_of(
     return {
         "source": scene.fingerprint,
         "bands": list(scene.bands),
+        "area": area.identity() if area else None,
         "model": network.digest,
         "card": network.card.identity(),
         "settings": settings,

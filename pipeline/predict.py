@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.aoi import inside_of
 from pipeline.errors import BlockError
 from pipeline.grid import Rect, Stitch
 from pipeline.network.blend import blended
@@ -18,8 +19,9 @@ from pipeline.network.card import Card
 from pipeline.network.engine import Engine
 from pipeline.network.rule import classes_of, confidence_of, quantised
 from pipeline.plan import Plan
+from pipeline.raster.area import Fence
 from pipeline.raster.reader import Reader
-from pipeline.settings import NODATA
+from pipeline.settings import NODATA, OUTSIDE
 from pipeline.store.record import State
 from pipeline.store.sink import Sink
 
@@ -33,6 +35,7 @@ class Bench:
     reader: Reader  # of the scene
     view: Reader  # of the scene as the network sees it: the same, unless its resolution is another
     sink: Sink
+    fence: Fence | None = None
 
     @property
     def bytes_read(self) -> int:
@@ -76,26 +79,56 @@ def predict_block(open_bench: Bench, block: int, watch: Stopwatch) -> Made:
     plan = open_bench.plan
     owned, seen, hull = plan.grid.owned(block), plan.grid.seen(block), plan.grid.hull(block)
     with watch("read"):
+        inside = inside_of(open_bench.fence, owned)
+        if inside is False:
+            return Made(_all(OUTSIDE, plan, owned), State.OUTSIDE)
         pixels, valid = open_bench.view.read(hull)
-        inside = valid[seen.slices(hull)] if plan.grid.zoom == 1 else open_bench.reader.read(owned)[1]
-    if not inside.any():
-        return Made(_empty(plan, owned), State.NODATA)
-    rasters = _empty(plan, seen)
-    stitch = _blend if plan.grid.stitch is Stitch.BLEND else _keep_cores
-    spread = stitch(_Task(open_bench, block, seen, hull, pixels, valid, rasters, watch))
-    if plan.grid.zoom != 1:
-        rows, cols = plan.grid.spread(block)
-        rasters = {name: raster.take(rows, axis=-2).take(cols, axis=-1) for name, raster in rasters.items()}
-    if not inside.all():
+        there = valid[seen.slices(hull)] if plan.grid.zoom == 1 else open_bench.reader.read(owned)[1]
+    wanted = there & inside
+    if wanted.any():
+        rasters, spread = _predicted(open_bench, block, pixels, valid, wanted, watch)
+    else:
+        rasters, spread = _all(NODATA, plan, owned), None
+    if not wanted.all():
+        statuses = np.where(np.broadcast_to(inside, owned.shape), NODATA, OUTSIDE).astype(np.uint8)
         for raster in rasters.values():
-            raster[..., ~inside] = NODATA
-    return Made(rasters, State.DONE, spread)
+            raster[..., ~wanted] = statuses[~wanted]
+    return Made(rasters, State.DONE if wanted.any() else State.NODATA, spread)
 
 
-def _empty(plan: Plan, rect: Rect) -> dict[str, NDArray[np.uint8]]:
-    """A raster of NODATA for each product over a rectangle."""
+def _predicted(
+    open_bench: Bench,
+    block: int,
+    pixels: NDArray[np.generic],
+    valid: NDArray[np.bool_],
+    wanted: NDArray[np.bool_],
+    watch: Stopwatch,
+) -> tuple[dict[str, NDArray[np.uint8]], tuple[float, float] | None]:
+    """The rasters of what a block owns, right where it is wanted, and the sum and the greatest of the windows' spread.
+
+    `pixels` and `valid` are those of the hull, in pixels of the view; `wanted` (row, col) is in pixels of the scene.
+    """
+    plan = open_bench.plan
+    seen, hull = plan.grid.seen(block), plan.grid.hull(block)
+    rows, cols = plan.grid.spread(block)
+    taken = wanted
+    if plan.grid.zoom != 1:
+        down, across = wanted.nonzero()
+        taken = np.zeros(seen.shape, np.bool_)
+        taken[rows[down], cols[across]] = True
+        taken &= valid[seen.slices(hull)]
+    rasters = _all(NODATA, plan, seen)
+    stitch = _blend if plan.grid.stitch is Stitch.BLEND else _keep_cores
+    spread = stitch(_Task(open_bench, block, seen, hull, pixels, valid, taken, rasters, watch))
+    if plan.grid.zoom != 1:
+        rasters = {name: raster.take(rows, axis=-2).take(cols, axis=-1) for name, raster in rasters.items()}
+    return rasters, spread
+
+
+def _all(status: int, plan: Plan, rect: Rect) -> dict[str, NDArray[np.uint8]]:
+    """A raster of one status for each product over a rectangle."""
     return {
-        product.name: np.full((*((product.channels,) if product.channels else ()), *rect.shape), NODATA, np.uint8)
+        product.name: np.full((*((product.channels,) if product.channels else ()), *rect.shape), status, np.uint8)
         for product in plan.products
     }
 
@@ -110,6 +143,7 @@ class _Task:
     hull: Rect
     pixels: NDArray[np.generic]  # (band, row, col) of the hull
     valid: NDArray[np.bool_]  # (row, col) of the hull
+    wanted: NDArray[np.bool_]  # (row, col) of what is seen: valid, and inside the area
     rasters: dict[str, NDArray[np.uint8]]
     watch: Stopwatch
 
@@ -140,7 +174,7 @@ def _keep_cores(task: _Task) -> None:
     grid = task.bench.plan.grid
 
     def has_pixels(window: Rect) -> bool:
-        return bool(task.valid[grid.core_of(window).intersect(task.seen).slices(task.hull)].any())
+        return bool(task.wanted[grid.core_of(window).intersect(task.seen).slices(task.seen)].any())
 
     names = {"mask": "classes"}
     for window, said in task.predictions(has_pixels):
@@ -158,7 +192,7 @@ def _blend(task: _Task) -> tuple[float, float]:
         rows, cols = band.slices(task.seen)
         for product, raster in task.rasters.items():
             raster[..., rows, cols] = _blended_product(product, mean, spread, card)
-        seen = spread[task.valid[band.slices(task.hull)]]
+        seen = spread[task.wanted[rows, cols]]
         if seen.size:
             total, greatest = total + float(seen.sum(dtype=np.float64)), max(greatest, float(seen.max()))
     return total, greatest
@@ -185,7 +219,8 @@ def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np
     nothing = np.zeros((channels, side, side), np.float32)
 
     def has_pixels(window: Rect) -> bool:
-        return bool(task.valid[window.slices(task.hull)].any())
+        decides = task.wanted[window.intersect(task.seen).slices(task.seen)].any()
+        return bool(decides and task.valid[window.slices(task.hull)].any())
 
     said = task.predictions(has_pixels)
     for window in plan.grid.windows(task.block):

@@ -34,7 +34,10 @@ class Facts:
             "complete": not tally[State.PENDING],
             "blocks": {state.name.lower(): count for state, count in tally.items()},
             "pixels": pixels,
-            "megapixels_per_second": pixels / 1e6 / self.seconds if self.seconds > 0 else None,
+            "area": plan.area.as_dict() if plan.area else None,
+            "megapixels_per_second": (pixels - fold.counts.get(OUTSIDE, 0)) / 1e6 / self.seconds
+            if self.seconds > 0
+            else None,
             "seconds": self.seconds,
             "seconds_by_stage": fold.seconds,
             "bytes_read": fold.bytes_read,

@@ -38,6 +38,14 @@ class SceneEntry(BaseModel):
     uri: str
 
 
+class AreaEntry(BaseModel):
+    """An area of interest: a file, and a layer where it has several."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    file: str
+    layer: str | None = None
+
+
 def _margin(value: object) -> object:
     """The command line gives text; the YAML file gives numbers."""
     if isinstance(value, str) and value.isdecimal():
@@ -80,6 +88,7 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "products": "a list of some of confidence, probabilities, disagreement and outlines",
     "allow": "a list of folders",
     "resolution": "model, scene, or metres per pixel, above 0",
+    "aoi": "a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
     "memory": "a size such as 800M or 8G",
 }
 
@@ -97,6 +106,11 @@ class Job(BaseModel):
     card: dict[str, Any] = Field(default_factory=dict, description="what replaces parts of the model's card")
     bands: Annotated[tuple[Whole, ...], Field(min_length=1)] | None = Field(
         default=None, description="bands of the image, from 1"
+    )
+    aoi: Annotated[str | AreaEntry | None, BeforeValidator(_path)] = Field(
+        default=None,
+        description="polygons or a mask: pixels whose centre is outside are 254, and blocks outside are never read; "
+        "what is measured of the whole scene (for a model's scaling) is measured inside",
     )
     device: Device = Device.AUTO
     margin: Margin = "auto"
@@ -171,11 +185,12 @@ def _anchored(key: str, value: object, folder: Path) -> object:
         return str(folder / value)
     if key == "scenes" and isinstance(value, list):
         return [_anchored("scene", item, folder) for item in value]
-    if key == "scene" and isinstance(value, dict) and isinstance(value.get("uri"), str):
-        return {**value, "uri": _anchored("scene", value["uri"], folder)}
+    place = {"scene": "uri", "aoi": "file"}.get(key)
+    if place and isinstance(value, dict) and isinstance(value.get(place), str):
+        return {**value, place: _anchored_image(value[place], folder)}
     if key == "allow" and isinstance(value, list):
         return [folder / item if isinstance(item, str) else item for item in value]
-    return _anchored_image(value, folder) if key == "scene" and isinstance(value, str) else value
+    return _anchored_image(value, folder) if place and isinstance(value, str) else value
 
 
 def _anchored_image(uri: str, folder: Path) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from pipeline.aoi import Interest, interest_of
 from pipeline.budget import (
     BYTES_PER_BLOCK,
     MIB,
@@ -54,6 +55,7 @@ class Settled:
     budget: Budget
     probe: Probe
     notes: tuple[str, ...]
+    interest: Interest = field(default_factory=Interest)
 
     @property
     def staged(self) -> str | None:
@@ -63,10 +65,11 @@ class Settled:
     def as_dict(self) -> dict[str, Any]:
         """The plan as a person wants it told; plain data for JSON. Reads no pixel."""
         plan, grid = self.plan, self.plan.grid
-        scene_pixels, computed = grid.height * grid.width, grid.computed()
+        scene_pixels, touched = grid.height * grid.width, self.interest.touched(grid)
+        computed = grid.computed(touched)
         read = as_staged(plan.scene) if self.staged else plan.scene
         read = read if grid.zoom == 1 else resized(read, grid.zoom)
-        touched, once = bytes_read(read, grid), tiles_touched(read, grid.view)
+        decoded, once = bytes_read(read, grid, touched)
         return {
             "scene": plan.scene.name,
             "pixels": scene_pixels,
@@ -75,6 +78,7 @@ class Settled:
             "core": grid.core,
             "block": grid.block,
             "blocks": len(grid),
+            "blocks_outside": len(grid) - len(touched),
             "windows": computed // grid.window**2,
             "margin": grid.margin,
             "margin_kind": plan.margin.kind.value,
@@ -82,8 +86,8 @@ class Settled:
             "margin_difference": plan.margin.difference,
             "zoom": float(grid.zoom),
             "computed_per_pixel": computed / scene_pixels,
-            "bytes_read": touched,
-            "read_amplification": touched / once,
+            "bytes_read": decoded,
+            "read_amplification": decoded / once,
             "staged": self.staged,
             "memory": self.budget.as_dict(),
             "disk": self.budget.disk,
@@ -97,13 +101,16 @@ class Settled:
         }
 
 
-def bytes_read(scene: Scene, grid: Grid) -> int:
-    """Bytes that are decoded of a scene while all blocks are read."""
+def bytes_read(scene: Scene, grid: Grid, blocks: Sequence[int]) -> tuple[int, int]:
+    """Bytes that are decoded of a scene while blocks are read, and if each block read no more than what it owns."""
+    if len(blocks) < len(grid):
+        hulls = sum(tiles_touched(scene, grid.hull(block)) for block in blocks)
+        return hulls, sum(tiles_touched(scene, grid.seen(block)) for block in blocks)
     down, across = grid.blocks
     # A hull touches rows × columns of tiles, so the sum over all blocks is a product of two sums.
     rows = sum(tiles_touched(scene, grid.hull(row * across)) for row in range(down))
     cols = sum(tiles_touched(scene, grid.hull(col)) for col in range(across))
-    return rows * cols // tiles_touched(scene, grid.hull(0))
+    return rows * cols // tiles_touched(scene, grid.hull(0)), tiles_touched(scene, grid.view)
 
 
 def open_network(path: Path, job: Job) -> Network:
@@ -142,6 +149,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     Raises an InputError where something does not fit: bands, window, block, margin, device.
     """
     demand_bands(network.card, scene)
+    interest = interest_of(job, scene)
     zoom, seen_at = zoom_of(job, network.card, scene)
     view = scene if zoom == 1 else resized(scene, zoom)
     eats = calibrated(network.card, scene)
@@ -162,18 +170,19 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         recipe=recipe_of(grid, scene, job, probe.batch),
         choices=choices,
         products=products,
-        identity=identity_of(job, own, scene, choices, zoom),
+        identity=identity_of(job, own, scene, choices, zoom, interest.area),
         store="",
         outlines="outlines" in job.products,
+        area=interest.area,
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
     told = (calibration_note(eats, scene), fallback, probe.note, seen_at, _coarse_note(margin, grid))
-    notes = [*network.notes, *scene.notes, *(note for note in told if note)]
+    notes = [*network.notes, *scene.notes, *interest.notes, *(note for note in told if note)]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:
         notes.append(f"The block is {grid.block} px, as this folder's plan has it, not {job.block}.")
-    return Settled(plan, budget_of(job, plan, probe, cores), probe, tuple(notes))
+    return Settled(plan, budget_of(job, plan, probe, cores, interest.held), probe, tuple(notes), interest)
 
 
 def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:
@@ -225,8 +234,8 @@ def _coarse_note(margin: Margin, grid: Grid) -> str | None:
     )
 
 
-def budget_of(job: Job, plan: Plan, probe: Probe, cores: int) -> Budget:
-    """Add up what the run will hold, from what the probe held and what the plan's blocks need.
+def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> Budget:
+    """Add up what the run will hold, from what the probe held, what the plan's blocks and its area need.
 
     Where the job names no number of workers there is one for the GPU, or as many as there are cores and as fit.
     """
@@ -236,8 +245,8 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int) -> Budget:
     staged = plan.scene if reason_to_stage(plan.scene) else None
     at_once = max(publish_bytes(plan.grid, plan.products), stage_bytes(staged) if staged else 0)
     one = Budget(
-        worker=probe.peak + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
-        coordinator=probe.rest + at_once + ledger + 2 * SLACK + 64 * MIB,
+        worker=probe.peak + area + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
+        coordinator=probe.rest + area + at_once + ledger + 2 * SLACK + 64 * MIB,
         workers=1,
         disk=disk_bytes(plan.grid, plan.products, staged),
     )

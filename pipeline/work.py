@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.aoi import fence_of, fenced
 from pipeline.budget import peak_memory
 from pipeline.errors import BlockError, DeviceError, InputError, ModelError
 from pipeline.grid import Rect
@@ -66,7 +67,8 @@ def bench(plan: Plan) -> Bench:
                 )
             reader = Reader(plan.scene)
             view = reader if plan.grid.zoom == 1 else Reader(plan.view)
-            _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)))
+            fence = fence_of(plan.area, plan.scene)
+            _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)), fence)
         return _benches[key]
 
 
@@ -81,7 +83,8 @@ def close_bench() -> None:
 def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
     """Do one block of a plan.
 
-    Returns a Record whose state is DONE, NODATA (no valid pixel: the network is not asked) or FAILED, with the reason.
+    Returns a Record whose state is DONE, NODATA (no valid pixel: the network is not asked), OUTSIDE (no pixel
+    inside the area: nothing is read) or FAILED, with the reason.
     Raises an InputError where no block of this plan could be done here.
     """
     open_bench = bench(plan)
@@ -125,14 +128,15 @@ def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attem
 
 
 def put_failed(plan: Plan, failed: Record) -> Record:
-    """Write FAILED over a block that is given up, and complete its record."""
+    """Write FAILED over a block that is given up, but where it is outside the area, and complete its record."""
     owned = plan.grid.owned(failed.block)
     sink = Sink(Path(plan.store))
+    fence = fence_of(plan.area, plan.scene)
     shards = {}
     for product in plan.products:
         shape = (*((product.channels,) if product.channels else ()), *owned.shape)
-        shards[product.name] = sink.put(product.name, owned, np.full(shape, FAILED, np.uint8))
-    counts, area = census(plan.scene, owned, np.full(owned.shape, FAILED, np.uint8))
+        shards[product.name] = sink.put(product.name, owned, fenced(np.full(shape, FAILED, np.uint8), fence, owned))
+    counts, area = census(plan.scene, owned, fenced(np.full(owned.shape, FAILED, np.uint8), fence, owned))
     return replace(failed, shards=shards, counts=counts, area=area)
 
 

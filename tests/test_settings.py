@@ -37,6 +37,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         **LEAST,
         "card": {"threshold": 0.25},
         "bands": [4, 3, 2],
+        "aoi": {"file": "area.gpkg", "layer": "fields"},
         "device": "cpu",
         "margin": 16,
         "overlap": 0.5,
@@ -54,6 +55,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})
     places = {"scenes": (str(tmp_path / "a.tif"),), "out": tmp_path / "out", "allow": (tmp_path / "tiles",)}
+    places["aoi"] = {"file": str(tmp_path / "area.gpkg"), "layer": "fields"}
     assert job == Job(**said | places)
     assert (job.device, job.margin, job.products) == (Device.CPU, 16, {"confidence", "probabilities"})
     assert job.memory == 3 * 2**29

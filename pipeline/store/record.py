@@ -20,6 +20,7 @@ class State(IntEnum):
     DONE = 1
     NODATA = 2
     FAILED = 3
+    OUTSIDE = 4  # no pixel of it lies in the area of interest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class Record:
     block
         Its number in the grid.
     state
-        DONE, NODATA or FAILED; a pending block has no record.
+        DONE, NODATA, OUTSIDE or FAILED; a pending block has no record.
     shards
         What was put, by product.
     counts

@@ -1,0 +1,75 @@
+"""A job's area of interest over one scene: what is inside, and which blocks it touches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import BlockError
+from pipeline.grid import Grid, Rect
+from pipeline.raster.area import Area, Fence, demand_met, find_area, open_area
+from pipeline.raster.source import Scene
+from pipeline.settings import OUTSIDE, Job
+
+IMPORTS = 96 << 20  # bytes that reading vector files adds to a process
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """An area and what it leaves of a scene's blocks; without an area, all of them."""
+
+    area: Area | None = None
+    fence: Fence | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how the area was understood."""
+        return self.fence.notes if self.fence else ()
+
+    @property
+    def held(self) -> int:
+        """Bytes that a process holds of it."""
+        return IMPORTS + 3 * self.fence.held if self.fence else 0
+
+    def touched(self, grid: Grid) -> Sequence[int]:
+        """The blocks that may hold a pixel inside, in order."""
+        blocks = range(len(grid))
+        if self.fence is None:
+            return blocks
+        return [block for block in blocks if self.fence.touches(grid.owned(block))]
+
+
+def interest_of(job: Job, scene: Scene) -> Interest:
+    """Open a job's area over a scene.
+
+    Raises SettingsError for a file that is no area, SceneError where it does not meet the scene, BlockError where a
+    mask cannot be read.
+    """
+    if job.aoi is None:
+        return Interest()
+    area = find_area(job.aoi)
+    fence = open_area(area, scene)
+    demand_met(area, fence, scene)
+    return Interest(area, fence)
+
+
+def fence_of(area: Area | None, scene: Scene) -> Fence | None:
+    """A plan's area, opened in the process that asks. Raises SettingsError where its file has changed."""
+    return open_area(area, scene) if area else None
+
+
+def inside_of(fence: Fence | None, rect: Rect) -> NDArray[np.bool_] | bool:
+    """Which pixels of a rectangle are inside; True or False where all or none are."""
+    return True if fence is None else fence.inside(rect)
+
+
+def fenced(raster: NDArray[np.uint8], fence: Fence | None, rect: Rect) -> NDArray[np.uint8]:
+    """A raster (…, row, col) of a rectangle with OUTSIDE where it is; as it was where the area cannot be read."""
+    try:
+        inside = np.broadcast_to(inside_of(fence, rect), rect.shape)
+    except BlockError:
+        return raster
+    return np.where(inside, raster, np.uint8(OUTSIDE))
