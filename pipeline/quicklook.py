@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,10 @@ from rasterio.windows import Window
 
 from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.errors import BlockError, SceneError
-from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS
-from pipeline.raster.layer import resized
-from pipeline.raster.reader import Reader
+from pipeline.raster.overview import overview
 from pipeline.raster.source import Scene
 from pipeline.settings import FAILED, NODATA, OUTSIDE
 
@@ -32,7 +30,6 @@ GAP, LINE = 12, 22
 LOW, HIGH = 2, 98  # percentiles that become black and white
 OPACITY = 0.45
 PART_BYTES = PUBLISH_CACHE_BYTES // 2  # of a row of tiles, which has to stay in the cache beside what else is in it
-PART_SIDE = 1024  # px: of what is read of a slide at once
 STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "no data"}
 
 
@@ -54,7 +51,9 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     picture = np.zeros((*size, 3), np.uint8)
     try:
         if scene.levels:
-            raw, valid = _seen_whole(scene, size)
+            looked, valid = overview(scene, Fraction(max(size), max(scene.height, scene.width)))
+            three = [0, 1, 2] if len(looked) >= 3 else [0, 0, 0]
+            raw, valid = looked[three, : size[0], : size[1]].astype(np.float64), valid[: size[0], : size[1]]
         else:
             with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
                 parts = [_read(file, bands, *part) for part in _upright_parts(scene, size)]
@@ -69,20 +68,6 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
         spread = high - low or 1.0
         picture[..., number] = np.where(valid, np.clip((band - low) / spread, 0, 1) * 255, 0)
     return picture
-
-
-def _seen_whole(scene: Scene, size: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Three bands (band, row, col) and validity (row, col) of a scene at another size, read in squares."""
-    view = resized(scene, Fraction(max(size), max(scene.height, scene.width)))
-    bands = [0, 1, 2] if len(scene.bands) >= 3 else [0, 0, 0]
-    raw, valid = np.zeros((3, *view.rect.shape)), np.zeros(view.rect.shape, np.bool_)
-    side = max(1, int(PART_SIDE / max(view.layers[0].scale)))
-    with Reader(view) as reader:
-        for top, left in product(range(0, view.height, side), range(0, view.width, side)):
-            part = Rect(top, left, top + side, left + side).intersect(view.rect)
-            pixels, seen = reader.read(part)
-            raw[:, *part.slices()], valid[part.slices()] = pixels[bands], seen
-    return raw[:, : size[0], : size[1]], valid[: size[0], : size[1]]
 
 
 def _upright_parts(scene: Scene, size: tuple[int, int]) -> Iterator[tuple[Window, tuple[int, int]]]:
