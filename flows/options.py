@@ -50,7 +50,8 @@ Batch = Annotated[int | None, typer.Option(metavar="N", help="Windows in one run
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Worker processes.")]
 Bands = Annotated[str | None, typer.Option(metavar="4,3,2", help="The image's bands, from 1, in the model's order.")]
 Aoi = Annotated[
-    str | None, typer.Option(metavar="FILE[:LAYER]", help="Polygons or a mask; outside is 254 and is not read.")
+    str | None,
+    typer.Option(metavar="FILE[:LAYER]|tissue", help="Polygons, a mask or a slide's tissue; outside is 254, not read."),
 ]
 Products = Annotated[
     str | None, typer.Option(metavar="NAMES", help="Also write: confidence,probabilities,disagreement,outlines.")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BlockError
 from pipeline.grid import Grid, Rect
-from pipeline.raster.area import Area, Fence, demand_met, find_area, open_area
+from pipeline.raster.area import Area, Fence, area_of, demand_met, open_area
 from pipeline.raster.source import Scene
 from pipeline.settings import OUTSIDE, Job
 
@@ -45,12 +45,12 @@ class Interest:
 def interest_of(job: Job, scene: Scene) -> Interest:
     """Open a job's area over a scene.
 
-    Raises SettingsError for a file that is no area, SceneError where it does not meet the scene, BlockError where a
-    mask cannot be read.
+    Raises SettingsError for what is no area, SceneError where it does not meet the scene, BlockError where a mask or
+    the tissue cannot be read.
     """
     if job.aoi is None:
         return Interest()
-    area = find_area(job.aoi)
+    area = area_of(job.aoi, scene)
     fence = open_area(area, scene)
     demand_met(area, fence, scene)
     return Interest(area, fence)

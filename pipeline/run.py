@@ -218,7 +218,7 @@ def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
         "model": plan.network.path,
         "out": str(job.out.resolve()),
         "allow": [str(folder.resolve()) for folder in job.allow],
-        "aoi": {"file": plan.area.path, "layer": plan.area.layer} if plan.area else None,
+        "aoi": plan.area.asked() if plan.area else None,
     }
     return {**job.model_dump(mode="json"), **absolute}
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pipeline.errors import SettingsError
 
 FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class
+TISSUE = "tissue"  # the area that a slide says itself; a file of that name is ./tissue
 HIGHEST_CLASS = 252
 STEPS = 250  # confidence and probabilities are stored in steps of 1/250, so that the three statuses keep their values
 
@@ -88,7 +89,7 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "products": "a list of some of confidence, probabilities, disagreement and outlines",
     "allow": "a list of folders",
     "resolution": "model, scene, or metres per pixel, above 0",
-    "aoi": "a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
+    "aoi": "tissue, a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
     "memory": "a size such as 800M or 8G",
 }
 
@@ -109,8 +110,8 @@ class Job(BaseModel):
     )
     aoi: Annotated[str | AreaEntry | None, BeforeValidator(_path)] = Field(
         default=None,
-        description="polygons or a mask: pixels whose centre is outside are 254, and blocks outside are never read; "
-        "what is measured of the whole scene (for a model's scaling) is measured inside",
+        description="polygons, a mask, or `tissue` for slides: pixels whose centre is outside are 254, and blocks "
+        "outside are never read; what is measured of the whole scene (for a model's scaling) is measured inside",
     )
     device: Device = Device.AUTO
     margin: Margin = "auto"
@@ -185,7 +186,7 @@ def _anchored(key: str, value: object, folder: Path) -> object:
         return str(folder / value)
     if key == "scenes" and isinstance(value, list):
         return [_anchored("scene", item, folder) for item in value]
-    place = {"scene": "uri", "aoi": "file"}.get(key)
+    place = None if (key, value) == ("aoi", TISSUE) else {"scene": "uri", "aoi": "file"}.get(key)
     if place and isinstance(value, dict) and isinstance(value.get(place), str):
         return {**value, place: _anchored_image(value[place], folder)}
     if key == "allow" and isinstance(value, list):

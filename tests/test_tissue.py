@@ -63,9 +63,9 @@ def test_tissue_is_found_and_little_else(tmp_path, kind):
     found = tissue_of(open_scene(str(path), None))
     assert found.cell == 16
     assert LOWEST <= found.threshold <= HIGHEST
-    assert found.inside(box).all()
+    assert found.inside(box) is True
     assert found.inside(Rect(0, 0, 800, 1203)).sum() == box.grown(16).area
-    assert found.extent() == box.grown(16)
+    assert found.extent == box.grown(16)
     assert found.touches(Rect(470, 980, 500, 1010))
     assert not found.touches(Rect(496, 0, 800, 1203))
     assert tissue_of(open_scene(str(path), None)).digest == found.digest
@@ -75,14 +75,15 @@ def test_a_slide_of_tissue_alone_is_all_tissue(tmp_path):
     pixels = stained(320, 320, [Rect(0, 0, 320, 320)])
     pixels[:, :160] = pixels[:, :160] // 2  # dark and pale stain, which Otsu alone would part
     path = write_image(tmp_path / "all.tif", pixels, tiled=True, blockxsize=64, blockysize=64)
-    assert tissue_of(open_scene(str(path), None)).part == 1.0
+    assert tissue_of(open_scene(str(path), None)).cells.all()
 
 
 def test_glass_alone_has_none(tmp_path):
     path = write_image(tmp_path / "glass.tif", stained(320, 320, []), tiled=True, blockxsize=64, blockysize=64)
     found = tissue_of(open_scene(str(path), None))
-    assert found.part == 0.0
-    assert found.extent().area == 0
+    assert not found.cells.any()
+    assert found.inside(Rect(0, 0, 320, 320)) is False
+    assert found.extent.area == 0
 
 
 @given(st.integers(0, 99), st.integers(0, 99), st.integers(1, 99), st.integers(1, 99))
@@ -91,11 +92,13 @@ def test_a_pixel_is_inside_whatever_rectangle_asks(top, left, height, width):
     from pipeline.raster.tissue import Tissue
 
     cells = np.random.default_rng(1).random((13, 13)) < 0.3
-    found = Tissue(16, 20, cells)
+    found = Tissue(Rect(0, 0, 208, 208), 16, 20, cells)
     rect = Rect(top, left, top + height, left + width)
     whole = np.kron(cells, np.ones((16, 16), bool))
-    assert np.array_equal(found.inside(rect), whole[rect.slices()])
-    assert found.touches(rect) >= whole[rect.slices()].any()
+    inside = found.inside(rect)
+    assert np.array_equal(np.broadcast_to(inside, rect.shape), whole[rect.slices()])
+    assert isinstance(inside, bool) == (whole[rect.slices()].all() or not whole[rect.slices()].any())
+    assert found.touches(rect) == whole[rect.slices()].any()
 
 
 @pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (4, "uint8"), (3, "uint16")])
@@ -125,6 +128,6 @@ def test_an_overview_is_the_mean_of_what_is_valid(tmp_path, monkeypatch):
 def test_the_tissue_of_a_real_slide():
     pytest.importorskip("openslide")
     found = tissue_of(open_scene(str(REAL), None))
-    assert 0.35 < found.part < 0.50
-    assert found.inside(Rect(1900, 1100, 2100, 1200)).all()  # within the tissue
+    assert 0.35 < found.cells.mean() < 0.50
+    assert found.inside(Rect(1900, 1100, 2100, 1200)) is True  # within the tissue
     assert not found.touches(Rect(1500, 0, 2900, 400))  # glass

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import shutil
 from fractions import Fraction
 
 import numpy as np
@@ -220,4 +219,35 @@ def test_a_small_slide_runs_from_the_command_and_its_picture_is_drawn(tmp_path):
         assert len(np.unique(picture.read(1)[30:400, 12:640])) > 1
     features = json.loads((tmp_path / "out/s/outlines.geojson").read_text())["features"]
     assert len(features) == 2
-    shutil.rmtree(tmp_path / "out")
+
+
+def test_glass_is_skipped_where_tissue_is_the_area(tmp_path):
+    finest = np.full((1024, 1536, 3), 240, np.uint8)
+    finest[256:496, 512:1008] = 180, 90, 150
+    finest[700:708, 100:108] = 0  # dust, which is dark and has no colour
+    finest = finest.transpose(2, 0, 1).copy()
+    write_slide(tmp_path / "s.svs", [finest, halved(finest, 4)])
+    job = {"scenes": ["s.svs"], "model": str(darkness(tmp_path / "model")), "out": "out", "aoi": "tissue"}
+    job |= {"workers": 1, "window": 256, "block": 256, "device": "cpu"}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    done = maskmill("run", "--job", "job.yaml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Tissue is" in done.stdout + done.stderr
+    out = tmp_path / "out/s"
+    with rasterio.open(out / "mask.tif") as file:
+        mask = file.read(1)
+    inside = np.zeros(mask.shape, bool)
+    inside[240:512, 496:1024] = True  # cells of 16 px that are touched, and one around them
+    assert np.array_equal(mask != 254, inside)
+    assert np.array_equal(mask[inside] == 1, (finest[1] == 90)[inside])
+    report = json.loads((out / "report.json").read_text())
+    assert report["blocks"]["outside"] == 4 * 6 - 2 * 3  # two rows and three columns of blocks are touched
+    assert report["area"]["form"] == "tissue"
+    proved = maskmill("verify", "out/s", "--json", cwd=tmp_path)
+    assert proved.returncode == 0, proved.stderr
+    again = maskmill("run", "--job", "job.yaml", "--json", "--aoi", "tissue", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump({**job, "aoi": None}))
+    other = maskmill("run", "--job", "job.yaml", "--json", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "area" in last_json(other)["error"]

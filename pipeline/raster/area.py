@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import SceneError, SettingsError
 from pipeline.grid import Rect
 from pipeline.raster.source import Scene
-from pipeline.settings import AreaEntry
+from pipeline.settings import TISSUE, AreaEntry
 
 PIECE = 2048  # px: the side of what is looked at at once where a first pixel inside is sought
 
@@ -28,22 +28,23 @@ class Form(StrEnum):
 
     VECTOR = "polygons"
     RASTER = "mask"
+    TISSUE = "tissue"
 
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """An area of interest, by the file that says it.
+    """An area of interest, by the file that says it, or the tissue of the slide itself.
 
     Parameters
     ----------
     path
-        Absolute path of the file.
+        Absolute path of the file; "tissue" for tissue.
     form
-        Polygons, or a raster mask: inside is what is valid and not 0.
+        Polygons, or a raster mask: inside is what is valid and not 0; or tissue.
     layer
-        The layer of polygons that is meant; None for a mask.
+        The layer of polygons that is meant; None for the others.
     digest
-        Of every file that decides which pixels are inside.
+        Of everything that decides which pixels are inside.
 
     """
 
@@ -55,6 +56,10 @@ class Area:
     def identity(self) -> dict[str, Any]:
         """What of it decides pixels; plain data for JSON."""
         return {"digest": self.digest, "layer": self.layer}
+
+    def asked(self) -> str | dict[str, str | None]:
+        """What a job says to mean it."""
+        return TISSUE if self.form is Form.TISSUE else {"file": self.path, "layer": self.layer}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -90,6 +95,13 @@ class Fence(Protocol):
         """
 
 
+def area_of(said: str | AreaEntry, scene: Scene) -> Area:
+    """The area that a job names, over a scene. Raises as `find_area` does, BlockError where tissue cannot be read."""
+    from pipeline.raster import tissue  # noqa: PLC0415  # it knows what is defined here
+
+    return tissue.find(scene) if said == TISSUE else find_area(said)
+
+
 def find_area(said: str | AreaEntry) -> Area:
     """Look at the file that a job names: what it is, its layer, its digest. `FILE:layer` chooses one of several layers.
 
@@ -112,8 +124,10 @@ def open_area(area: Area, scene: Scene) -> Fence:
     Raises SettingsError where the file has changed since `find_area`, SceneError where the two have no place in common
     to be laid by.
     """
-    from pipeline.raster import areamask, polygons  # noqa: PLC0415
+    from pipeline.raster import areamask, polygons, tissue  # noqa: PLC0415
 
+    if area.form is Form.TISSUE:
+        return tissue.lay(area, scene)
     fence = polygons.lay(area, scene) if area.form is Form.VECTOR else areamask.lay(area, scene)
     now = find_area(AreaEntry(file=area.path, layer=area.layer)).digest
     if now != area.digest:
