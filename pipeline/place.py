@@ -22,7 +22,7 @@ from pipeline.network.field import field_of
 from pipeline.network.host import Host, Recipe, dims_of
 from pipeline.network.model_file import load_model
 from pipeline.network.providers import CPU, ORT_ERRORS, sentence, start
-from pipeline.network.rescale import can_rescale, rescaled
+from pipeline.network.rescale import can_rescale, rescaled, trimmed
 from pipeline.network.scaling import WindowStatistics
 from pipeline.plan import Network
 from pipeline.settings import Job
@@ -33,6 +33,8 @@ def placed(network: Network, model: onnx.ModelProto, job: Job) -> Network:
 
     `network.field` is that of the model as it is. Raises ModelError where an answer of such a size cannot be placed.
     """
+    network = _with_fitting_sides(network, model)
+    model = trimmed(model, network.card.layout, network.rim)
     card, scale, less = network.card, network.field.scale, network.field.offset
     if not network.field.bounded:
         window = blend_window(job, network)
@@ -46,6 +48,24 @@ def placed(network: Network, model: onnx.ModelProto, job: Job) -> Network:
     if not field.bounded and field.offset:
         network = replace(network, notes=(*network.notes, _rim_note(field.offset)))
     return replace(network, field=field)
+
+
+def _with_fitting_sides(network: Network, model: onnx.ModelProto) -> Network:
+    """Cut the rim off its windows that a network without padding needs to lose no row to rounding down.
+
+    Where none is lost it looks least far: all maps lie in the window's middle.
+    """
+    field = network.field
+    if not (field.bounded and field.offset and network.side is None):
+        return network
+    layout, output = network.card.layout, network.card.output
+    rims = range(max(1, field.stride // 2))
+    tried = {rim: field_of(trimmed(model, layout, rim), output, layout) for rim in rims}
+    rim = min((rim for rim, found in tried.items() if found.bounded), key=lambda rim: (tried[rim].reach, rim))
+    if not rim:
+        return network
+    note = f"Of each window {rim} px on each side are cut off before the network, whose maps then lie over each other."
+    return replace(network, field=tried[rim], rim=rim, notes=(*network.notes, note))
 
 
 def _rescaled_note(scale: Fraction) -> str:

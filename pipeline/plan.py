@@ -69,6 +69,7 @@ class Network:
     field: Field
     side: int | None  # the fixed side of its square input, in pixels, where the graph has one
     notes: tuple[str, ...] = ()  # what the user should know of how it was understood
+    rim: int = 0  # pixels of the window, on each side, that the graph is not given; `field` counts them in
     scale: Fraction = Fraction(1)  # input pixels for one that the graph says; `field` is that of the rescaled graph
 
 

@@ -23,7 +23,7 @@ from pipeline.network.engine import Engine
 from pipeline.network.fuse import fuse
 from pipeline.network.host import Recipe
 from pipeline.network.model_file import load_model
-from pipeline.network.rescale import rescaled
+from pipeline.network.rescale import rescaled, trimmed
 from pipeline.plan import Network, Plan
 from pipeline.predict import Bench, Made, Stopwatch, predict_block
 from pipeline.raster.reader import Reader
@@ -49,8 +49,9 @@ def fused_graph(network: Network, recipe: Recipe) -> bytes:
             f"The model {network.path} has changed since the run was planned: {found[:12]} now, "
             f"{network.digest[:12]} then. Put the old file back, or run with --overwrite."
         )
-    whole = rescaled(model, network.card.output, network.card.layout, network.scale)
-    return fuse(whole, network.card, recipe, network.field)
+    card = network.card
+    whole = rescaled(trimmed(model, card.layout, network.rim), card.output, card.layout, network.scale)
+    return fuse(whole, card, recipe, network.field)
 
 
 def bench(plan: Plan) -> Bench:

@@ -14,6 +14,7 @@ from pipeline.errors import ModelError, SettingsError
 from pipeline.grid import Grid, Rect, Stitch
 from pipeline.network.blend import weights
 from pipeline.network.card import Card
+from pipeline.network.field import field_of
 from pipeline.settings import Job
 from pipeline.settle import open_network
 from tests.oracle import MEAN, STD, noise, opened, read_mask, run_here, save_model, save_scene
@@ -180,6 +181,40 @@ def test_a_margin_of_which_nothing_is_said_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="nothing of the outer 3 px"):
         ran(tmp_path, drawn("valid"), card(), noise(64, 64), margin=2)
     assert not (tmp_path / "out").exists()
+
+
+def classic() -> onnx.ModelProto:
+    """Draw the U-Net of 2015: no padding, skips cropped to their middle by their sizes, two levels down."""
+    sketch, skips = Sketch(3, seed=3), []
+
+    def sides(x: str) -> str:
+        return sketch.cut(sketch.add("Shape", x), 2, 4, 0)
+
+    x = sketch.add("Relu", sketch.conv(sketch.image, 6, 3, pad="valid"))
+    for _ in range(2):
+        skips.append(x)
+        x = sketch.add("Relu", sketch.conv(sketch.pool(x), 6, 3, pad="valid"))
+    for skip in reversed(skips):
+        x = sketch.transposed(x, 6)
+        start = sketch.add("Div", sketch.add("Sub", sides(skip), sides(x)), sketch.constant(2, np.int64))
+        stop = sketch.add("Add", start, sides(x))
+        cropped = sketch.add("Slice", skip, start, stop, sketch.constant([2, 3], np.int64))
+        x = sketch.add("Relu", sketch.conv(sketch.join(cropped, x), 6, 3, pad="valid"))
+    return sketch.model(sketch.conv(x, CLASSES, 1))
+
+
+def test_a_network_without_padding_is_given_sides_that_lose_no_row(tmp_path):
+    model, pixels = classic(), noise(120, 90)
+    mask, report, job = ran(tmp_path, model, card(), pixels, window=96, margin=20)
+    network, own = open_network(tmp_path / "net.onnx", job), field_of(model)
+    assert (network.rim, network.field.stride) == (1, 4)  # sides of 2, divided by 4: 94 → 92, 46 → 44, 22
+    assert network.field.reach < own.reach
+    assert "1 px on each side are cut off" in network.notes[0]
+    logits, inside = Bare(model, "NCHW")(padded(pixels, -63, -63, 254, 254), Fraction(1))
+    start = 63 - inside
+    expected = 10 * logits[:, start : start + 120, start : start + 90].argmax(axis=0)
+    assert report["margin"]["kind"] == "exact"
+    assert np.array_equal(mask, expected)
 
 
 def test_other_types_and_old_operator_sets_are_stretched_too(tmp_path):

@@ -1,9 +1,13 @@
-"""An output of another scale than the input's, brought back to it by a node at the network's end.
+"""A network made to fit its window: an output of another scale brought back by a node at its end, a rim cut off.
 
 A network that says one pixel for s × s of its input, as SegFormer's logits stand for 4 × 4, is stretched by linear
 interpolation between pixels' middles (half-pixel: PyTorch's `interpolate` with `align_corners=False`, which the makers
 of such networks use); one that says k × k pixels for each of its input's, as super-resolution does, is averaged. The
 node is part of the network for all that comes after: its stride, reach and exactness are read off the longer graph.
+
+A network without padding may lose a row to rounding down where a window's side has the wrong remainder, and join maps
+that do not lie over each other: of a U-Net made for 572 the sides must leave 12 when divided by 16. Cutting a rim off
+the window before the network gives it such a side.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from pipeline.network.graph import Layout, inlined
+from pipeline.network.graph import Layout, inlined, read_graph
 from pipeline.network.host import modern, opset_of
 from pipeline.network.nodes import Nodes
 from pipeline.network.signature import mask_shape
@@ -47,6 +51,27 @@ def rescaled(model: onnx.ModelProto, output: str | None, layout: Layout, scale: 
     port.type.tensor_type.elem_type = TensorProto.FLOAT
     port.type.tensor_type.ClearField("shape")
     made.graph.node.extend(nodes.made)
+    made.graph.initializer.extend(nodes.constants)
+    return made
+
+
+def trimmed(model: onnx.ModelProto, layout: Layout, rim: int) -> onnx.ModelProto:
+    """Give a model that is given its window less `rim` pixels on each side; the model itself for none."""
+    if not rim:
+        return model
+    made = onnx.ModelProto()
+    made.CopyFrom(modern(inlined(model)))
+    image = read_graph(made, layout=layout).image
+    nodes = Nodes(opset_of(made), f"{image}_trimmed/")
+    axes = [1, 2] if layout == "NHWC" else [2, 3]
+    inner = nodes.sliced(image, [rim, rim], [-rim, -rim], axes)
+    for node in made.graph.node:
+        for place, each in enumerate(node.input):
+            if each == image:
+                node.input[place] = inner
+    whole = [*nodes.made, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(whole)
     made.graph.initializer.extend(nodes.constants)
     return made
 
