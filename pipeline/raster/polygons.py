@@ -29,7 +29,7 @@ DEVIATION = 1 / 32  # px: by how much a straight line may miss the projected one
 ROUNDS = 16  # of halving edges; each makes the deviation four times smaller
 READABLE = "GeoPackage, GeoJSON, Shapefile, FlatGeobuf, KML and GML"
 
-_SIDECARS = {"ESRI Shapefile": (".shx", ".dbf", ".prj"), "GML": (".xsd", ".gfs")}
+_SIDECARS = {"ESRI Shapefile": (".shx", ".dbf", ".prj")}
 _DRIVERS = {
     "GeoJSON": {"GeoJSON", "GeoJSONSeq", "ESRIJSON", "TopoJSON"},
     "KML": {"KML", "LIBKML"},
@@ -41,7 +41,7 @@ _FOLLOWED = re.compile(
 _CRS_MEMBER = re.compile(rb'"crs"\s*:')
 _ERRORS = (RuntimeError, ValueError, OSError)  # those of pyogrio and of shapely are among them
 
-# Nothing is fetched, whatever a file names, and no schema is written beside it.
+# Nothing is fetched, whatever a file names.
 pyogrio.set_gdal_config_options(
     {"CPL_VSIL_CURL_ALLOWED_EXTENSIONS": ".none", "GML_DOWNLOAD_SCHEMA": False, "GML_SKIP_RESOLVE_ELEMS": "ALL"}
 )
@@ -121,6 +121,11 @@ def _by_head(head: bytes) -> str | None:
     return "GML" if text.startswith(b"<") and b"opengis.net/gml" in text else None
 
 
+def _source(path: Path, kind: str) -> str | bytes:
+    """What pyogrio is given: GML as its bytes, so that no schema beside it is followed, and none is written there."""
+    return path.read_bytes() if kind == "GML" else str(path)
+
+
 def find(path: Path, layer: str | None) -> Area:
     """Look at a vector file without reading its geometry. Raises SettingsError."""
     kind = format_of(path) or ""
@@ -132,8 +137,8 @@ def find(path: Path, layer: str | None) -> Area:
     info = _told(path, kind, chosen)
     if info["driver"] not in _DRIVERS.get(kind, {kind}):
         raise SettingsError(f"The area {path} is read as {info['driver']}, which is none of {READABLE}.")
-    if info["features"] == 0:
-        raise SettingsError(f"The layer {chosen} of the area {path} is empty: there is nothing inside.")
+    if info["features"] == 0 or not np.isfinite(info["total_bounds"] or np.nan).all():
+        raise SettingsError(f"The layer {chosen} of the area {path} has no polygon: there is nothing inside.")
     sidecars = [path.with_suffix(suffix) for suffix in _SIDECARS.get(kind, ())]
     try:
         digest = fingerprint(path, [path, *(one for one in sidecars if one.is_file())])
@@ -146,7 +151,7 @@ def _layers(path: Path, kind: str) -> dict[str, str | None]:
     """The layers that may hold geometry, and of which type."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            rows = pyogrio.list_layers(str(path))
+            rows = pyogrio.list_layers(_source(path, kind))
     except _ERRORS as error:
         raise SettingsError(f"The area {path} cannot be opened as {kind}: {' '.join(str(error).split())}.") from None
     return {str(name): what and str(what) for name, what in rows if what is not None}
@@ -167,11 +172,10 @@ def _chosen(path: Path, layers: dict[str, str | None], asked: str | None) -> str
 
 
 def _told(path: Path, kind: str, layer: str) -> dict[str, Any]:
-    options: dict[str, Any] = {"WRITE_GFS": "NO"} if kind == "GML" else {}
     try:
         with warnings.catch_warnings(action="ignore"):
             found: dict[str, Any] = pyogrio.read_info(
-                str(path), layer=layer, force_feature_count=True, force_total_bounds=True, **options
+                _source(path, kind), layer=layer, force_feature_count=True, force_total_bounds=True
             )
     except _ERRORS as error:
         raise SettingsError(f"The area {path} cannot be read: {' '.join(str(error).split())}.") from None
@@ -204,9 +208,8 @@ def _read(path: Path, kind: str, layer: str, box: Bounds) -> NDArray[np.object_]
     options: dict[str, Any] = {"bbox": box} if finite else {}
     try:
         with warnings.catch_warnings(action="ignore"):
-            if kind == "GML":
-                options["WRITE_GFS"] = "NO"
-            _, _, wkb, _ = pyogrio.raw.read(str(path), layer=layer, columns=[], force_2d=True, **options)
+            source = _source(path, kind)
+            _, _, wkb, _ = pyogrio.raw.read(source, layer=layer, columns=[], force_2d=True, **options)
         shapes = shapely.from_wkb(wkb)
         shapes = shapely.get_parts(shapely.get_parts(shapes[~shapely.is_missing(shapes)]))  # collections of collections
         shapes = shapes[~shapely.is_empty(shapes)]
