@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import BlockError
 from pipeline.grid import Grid, Rect
-from pipeline.raster.area import Area, Fence, area_of, demand_met, open_area
+from pipeline.raster.area import Area, Fence, Inside, area_of, demand_met, open_area
 from pipeline.raster.source import Scene
 from pipeline.settings import OUTSIDE, Job
 
@@ -34,12 +35,38 @@ class Interest:
         """Bytes that a process holds of it."""
         return IMPORTS + 3 * self.fence.held if self.fence else 0
 
+    def seen_at(self, zoom: Fraction) -> Inside | None:
+        """The fence in pixels of the view."""
+        return self.fence if self.fence is None or zoom == 1 else Viewed(self.fence, zoom)
+
     def touched(self, grid: Grid) -> Sequence[int]:
         """The blocks that may hold a pixel inside, in order."""
         blocks = range(len(grid))
         if self.fence is None:
             return blocks
         return [block for block in blocks if self.fence.touches(grid.owned(block))]
+
+
+@dataclass(frozen=True, slots=True)
+class Viewed:
+    """A fence in pixels of a view: one of them is inside where the scene's pixel is in which its centre lies."""
+
+    fence: Fence
+    zoom: Fraction
+
+    def inside(self, rect: Rect) -> NDArray[np.bool_] | bool:
+        """Which pixels of a rectangle of the view are inside, (row, col); True or False where all or none are."""
+        rows = self._under(rect.top, rect.bottom)
+        cols = self._under(rect.left, rect.right)
+        there = Rect(int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1)
+        found = self.fence.inside(there)
+        if isinstance(found, bool):
+            return found
+        return found.take(rows - there.top, axis=0).take(cols - there.left, axis=1)
+
+    def _under(self, start: int, stop: int) -> NDArray[np.int64]:
+        """The scene's rows or columns under those of the view."""
+        return (2 * np.arange(start, stop) + 1) * self.zoom.denominator // (2 * self.zoom.numerator)
 
 
 def interest_of(job: Job, scene: Scene) -> Interest:

@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.errors import SceneError
 from pipeline.network.card import Card
 from pipeline.network.scaling import OverScene, Percentile, Statistics
+from pipeline.raster.area import Inside
 from pipeline.raster.percentiles import percentiles
 from pipeline.raster.source import Scene
 from pipeline.raster.statistics import statistics
@@ -44,16 +45,26 @@ def calibration_note(card: Card, scene: Scene) -> str | None:
     return f"Reflectance is made as the image's own metadata say: {told}."
 
 
-def affine_of(card: Card, scene: Scene) -> Affine:
-    """The numbers that a scene's pixels are scaled by. Reads the scene where the scaling is over it."""
-    found = card.affine(_statistics(card, scene))
+def measured_note(card: Card, fence: Inside | None) -> str | None:
+    """What to tell the user where the scaling is measured over less than the image."""
+    if fence is None or not isinstance(card.scaling, OverScene | Percentile):
+        return None
+    return "What the model's scaling takes from the image is measured inside the area of interest."
+
+
+def affine_of(card: Card, scene: Scene, fence: Inside | None = None) -> Affine:
+    """The numbers that a scene's pixels are scaled by.
+
+    Reads the scene where the scaling is over it; with a fence, what is inside. Raises BlockError where it cannot.
+    """
+    found = card.affine(_statistics(card, scene, fence))
     shift, factor = (tuple(float(number) for number in numbers) for numbers in found)
     return shift, factor
 
 
-def _statistics(card: Card, scene: Scene) -> Statistics | None:
+def _statistics(card: Card, scene: Scene, fence: Inside | None) -> Statistics | None:
     """What the scaling asks of the raw pixels."""
     scaling = card.scaling
     if isinstance(scaling, Percentile):
-        return percentiles(scene, scaling.parts(card.gain), joint=scaling.joint)
-    return statistics(scene, joint=scaling.joint) if isinstance(scaling, OverScene) else None
+        return percentiles(scene, scaling.parts(card.gain), joint=scaling.joint, fence=fence)
+    return statistics(scene, joint=scaling.joint, fence=fence) if isinstance(scaling, OverScene) else None

@@ -25,7 +25,7 @@ from pipeline.budget import (
     publish_bytes,
     stage_bytes,
 )
-from pipeline.calibrate import Affine, affine_of, calibrated, calibration_note
+from pipeline.calibrate import Affine, affine_of, calibrated, calibration_note, measured_note
 from pipeline.errors import BlockError, SceneError, SettingsError
 from pipeline.grid import Grid, Stitch
 from pipeline.lay import COARSEST, lay_grid, stated_margin
@@ -153,7 +153,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     zoom, seen_at = zoom_of(job, network.card, scene)
     view = scene if zoom == 1 else resized(scene, zoom)
     eats = calibrated(network.card, scene)
-    affine = (frozen.shift, frozen.factor) if frozen else affine_of(eats, view)
+    affine = (frozen.shift, frozen.factor) if frozen else affine_of(eats, view, interest.seen_at(zoom))
     margin = _margin(job, network, view, tuner, affine, frozen)
     grid = _obeyed(job, network, scene, margin, frozen, zoom) if frozen else lay_grid(job, network, scene, margin, zoom)
     demand_window(recipe_of(grid, scene, job, job.batch or 1), len(scene.bands), job.memory)
@@ -176,7 +176,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         area=interest.area,
     )
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
-    told = (calibration_note(eats, scene), fallback, probe.note, seen_at, _coarse_note(margin, grid))
+    measured = measured_note(eats, interest.fence)
+    told = (calibration_note(eats, scene), measured, fallback, probe.note, seen_at, _coarse_note(margin, grid))
     notes = [*network.notes, *scene.notes, *interest.notes, *(note for note in told if note)]
     if frozen and job.window and job.window != grid.window:
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")

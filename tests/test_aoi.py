@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,7 +11,13 @@ import rasterio
 import shapely
 from rasterio import Affine
 
+from pipeline.aoi import interest_of
 from pipeline.errors import IdentityError, SceneError, SettingsError
+from pipeline.grid import Rect
+from pipeline.raster.layer import resized
+from pipeline.raster.percentiles import percentiles
+from pipeline.raster.source import open_scene
+from pipeline.raster.statistics import statistics
 from pipeline.settings import FAILED, NODATA, OUTSIDE, Job, load_job
 from pipeline.store.record import Record, State
 from tests.areas import burnt, on_map, write_area
@@ -182,3 +189,27 @@ def test_a_mask_does_what_its_polygons_do(folder, report):
     save_scene(folder / "mask.tif", INSIDE[None].astype(np.uint8), transform=place)
     run_here(job(folder, "masked", aoi=str(folder / "mask.tif")))
     assert np.array_equal(read_mask(folder / "masked" / "scene"), read_mask(folder / "whole" / "scene"))
+
+
+def test_what_is_measured_of_the_scene_is_measured_inside(folder):
+    scene = open_scene(str(folder / "scene.tif"), None)
+    interest = interest_of(job(folder, "measured"), scene)
+    pixels = noise(*SHAPE)[:, INSIDE].astype(np.float64)
+    mean, deviation = statistics(scene, fence=interest.fence)
+    assert mean == pytest.approx(pixels.mean(axis=1))
+    assert deviation == pytest.approx(pixels.std(axis=1))
+    low, high = percentiles(scene, [(2, 98)] * 3, fence=interest.fence)
+    assert np.array_equal([low, high], np.percentile(pixels, [2, 98], axis=1))
+    assert statistics(scene)[0] != pytest.approx(mean, abs=1e-3)
+
+
+@pytest.mark.parametrize("zoom", [Fraction(1, 2), Fraction(2, 3), Fraction(2), Fraction(7, 5)])
+def test_seen_at_another_resolution_a_pixel_is_inside_where_its_centre_is(folder, zoom):
+    scene = open_scene(str(folder / "scene.tif"), None)
+    view = resized(scene, zoom)
+    seen = interest_of(job(folder, "measured"), scene).seen_at(zoom)
+    rows, cols = (((np.arange(side) + 0.5) / float(zoom)).astype(int) for side in view.rect.shape)
+    want = INSIDE[np.minimum(rows, SHAPE[0] - 1)][:, np.minimum(cols, SHAPE[1] - 1)]
+    rect = Rect(10, 20, view.height - 5, view.width - 3)
+    assert np.array_equal(seen.inside(rect), want[rect.slices()])
+    assert statistics(view, fence=seen)[0].shape == (3,)

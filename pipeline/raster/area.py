@@ -66,7 +66,17 @@ class Area:
         return asdict(self)
 
 
-class Fence(Protocol):
+class Inside(Protocol):
+    """What can say of any rectangle which of its pixels are inside an area."""
+
+    def inside(self, rect: Rect) -> NDArray[np.bool_] | bool:
+        """Which pixels of a rectangle are inside, (row, col); True or False where all or none are.
+
+        The rectangle lies within the scene. Raises BlockError where the file cannot be read.
+        """
+
+
+class Fence(Inside, Protocol):
     """An area, opened and laid over one scene's pixels."""
 
     @property
@@ -87,12 +97,6 @@ class Fence(Protocol):
 
     def touches(self, rect: Rect) -> bool:
         """Whether a pixel of a rectangle may be inside; cheap, and false only where none is."""
-
-    def inside(self, rect: Rect) -> NDArray[np.bool_] | bool:
-        """Which pixels of a rectangle within the scene are inside, (row, col); True or False where all or none are.
-
-        Raises BlockError where the file cannot be read.
-        """
 
 
 def area_of(said: str | AreaEntry, scene: Scene) -> Area:

@@ -14,28 +14,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.raster.reader import Reader
+from pipeline.raster.area import Inside
 from pipeline.raster.source import Scene
-from pipeline.raster.statistics import pieces
+from pipeline.raster.statistics import seen
 
 _BITS = 16
 _WAYS = 1 << _BITS
 
 
 def percentiles(
-    scene: Scene, parts: Sequence[tuple[float, float]], *, joint: bool = False
+    scene: Scene, parts: Sequence[tuple[float, float]], *, joint: bool = False, fence: Inside | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (low, high), each float64 (band,), over the finite values of the valid pixels.
 
     `parts` are the two percentiles that are wanted of each band, from 0 to 100; between two pixels they are
-    interpolated as numpy.percentile does by default. `joint` takes all bands for one, with the first band's parts. A
-    scene without a valid pixel has 0 for both. Raises BlockError where the file cannot be read.
+    interpolated as numpy.percentile does by default. `joint` takes all bands for one, with the first band's parts;
+    with a fence, only what is inside counts. A scene without a valid pixel has 0 for both. Raises BlockError where the
+    file cannot be read.
     """
     dtype = np.dtype(scene.dtype)
     dtype = np.dtype(f"{dtype.kind}{max(2, dtype.itemsize)}")  # 8 bits are counted as 16
     searches = [_Search(dtype, pair) for pair in (parts[:1] if joint else parts)]
     for digit in reversed(range(dtype.itemsize * 8 // _BITS)):
-        for band, values in _values(scene):
+        for band, values in _values(scene, fence):
             searches[0 if joint else band].count(_keys(values.astype(dtype, copy=False)), digit)
         for search in searches:
             search.narrow()
@@ -44,14 +45,12 @@ def percentiles(
     return low, high
 
 
-def _values(scene: Scene) -> Iterator[tuple[int, NDArray[Any]]]:
+def _values(scene: Scene, fence: Inside | None) -> Iterator[tuple[int, NDArray[Any]]]:
     """(band, its finite values of valid pixels), piece by piece."""
-    with Reader(scene) as reader:
-        for piece in pieces(scene):
-            pixels, valid = reader.read(piece)
-            for band, whole in enumerate(pixels):
-                values = whole[valid]
-                yield band, values[np.isfinite(values)] if values.dtype.kind == "f" else values
+    for pixels, valid in seen(scene, fence):
+        for band, whole in enumerate(pixels):
+            values = whole[valid]
+            yield band, values[np.isfinite(values)] if values.dtype.kind == "f" else values
 
 
 def _keys(values: NDArray[Any]) -> NDArray[Any]:
