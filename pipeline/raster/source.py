@@ -17,6 +17,7 @@ from pipeline.grid import Rect
 from pipeline.raster import ground, vrt
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.address import Address, address_of, shown
+from pipeline.raster.complaints import told_of
 from pipeline.raster.facts import alpha_of, crs_of, dtype_of, masks_of, nodata_of, tile_bytes_of, tile_of, transform_of
 from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
@@ -184,7 +185,7 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
         from pipeline.raster.whole_slide import open_slide  # noqa: PLC0415  # it makes what is defined here
 
         return open_slide(address.file, bands, name)
-    with environment(uri), open_file(uri, allow) as dataset:
+    with environment(uri), told_of(path), open_file(uri, allow) as dataset:
         alpha = alpha_of(dataset)
         chosen = _chosen(path, dataset, bands, alpha)
         crs, transform, ties = crs_of(path, dataset), transform_of(dataset), ties_of(dataset)
