@@ -155,6 +155,12 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
         raise SettingsError(_sentence(error, path)) from None
 
 
+LARGEST_DOCUMENT = 16 * 2**20  # bytes; a job of a hundred thousand scenes takes five million
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError)
+"""What PyYAML raises for what is no YAML; it lets pass what its tags for numbers and dates stumble on."""
+_ENTRIES = 1_000_000  # after YAML's aliases are written out
+
+
 class _Loader(yaml.SafeLoader):
     """YAML in which no key comes twice: of two, one would be lost without a word."""
 
@@ -166,12 +172,33 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def demand_finite(document: object) -> None:
+    """Raise ValueError where a document holds itself, or too much with all of YAML's aliases written out."""
+    _entries(document, {})
+
+
+def _entries(value: object, known: dict[int, int]) -> int:
+    """How many entries a value has. Raises ValueError for too many, or for a circle."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _ENTRIES  # until it is counted: what holds itself has no end
+        held = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_entries(each, known) for each in held)
+    if known[id(value)] >= _ENTRIES:
+        raise ValueError(f"it holds itself, or more than {_ENTRIES} entries")
+    return known[id(value)]
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
+        if (size := path.stat().st_size) > LARGEST_DOCUMENT:
+            raise ValueError(f"it takes {size} bytes, and a job no more than {LARGEST_DOCUMENT}")
         said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+        demand_finite(said)
     except OSError as error:
         raise SettingsError(f"The job file {path} cannot be read: {error.strerror}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except YAML_ERRORS as error:
         raise SettingsError(f"The job file {path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(said, dict):
         raise SettingsError(f"The job file {path} must hold keys and values, such as `model: earth-water`.")
@@ -201,6 +228,11 @@ def _anchored_image(uri: str, folder: Path) -> str:
     return f"{container[0]}{folder / uri[container.end() :]}" if container else str(folder / uri)
 
 
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
 def _sentence(error: ValidationError, path: Path | None) -> str:
     """Say the first thing that pydantic found, in words."""
     first = error.errors(include_url=False)[0]
@@ -208,10 +240,10 @@ def _sentence(error: ValidationError, path: Path | None) -> str:
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
     source = f"In the job file {path}: " if path else ""
     if key in _WORDS and first["type"] != "missing":
-        return f"{source}`{key}` cannot be {first['input']!r}: say {_WORDS[str(key)]}."
+        return f"{source}`{key}` cannot be {_short(first['input'])}: say {_WORDS[str(key)]}."
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), list(Job.model_fields), n=1, cutoff=0.0)[0]
         return f"{source}there is no setting `{where}`; did you mean `{near}`?"
     if first["type"] == "missing":
         return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
-    return f"{source}`{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    return f"{source}`{where}` cannot be {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."

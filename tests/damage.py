@@ -1,4 +1,4 @@
-"""Damage to files, drawn by hypothesis: cuts, flipped bits, moved pieces, huge numbers, loops in a TIFF's directories."""
+"""Damage to files, drawn by hypothesis: cuts, flipped bits, moved pieces, huge numbers, loops in directories."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def shop(tmp_path_factory):
     (folder / "onnx").write_bytes(embed(small_unet(), small_card()).SerializeToString())
     (folder / "yaml").write_text(
         "scenes: [a.tif, {name: b, uri: c.tif}]\nmodel: a.onnx\nout: out\nbands: [1, 2, 3]\nmemory: 8G\n"
-        "card: {name: x, classes: [a, b], scaling: {kind: constant, factor: 0.5}, says: logits}\nproducts: [confidence]\n"
+        "card: {name: x, classes: [a, b], scaling: {kind: constant, factor: 0.5}, says: logits}\nattempts: 2\n"
     )
     for extra in folder.glob("*.aux.xml"):
         extra.unlink()

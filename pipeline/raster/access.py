@@ -66,6 +66,8 @@ _MAGIC = (
     (b"\x89HDF\r\n\x1a\n", "HDF5"),
 )
 _READABLE = "GeoTIFF, PNG, JPEG, JPEG 2000, WebP, BMP, VRT, NetCDF, HDF5 and Zarr"
+_BESIDE_TIFF = ".tfw .wld .imd .IMD .rpb .RPB .rpc .pvl .txt .xml .XML .eph .pass"
+_BESIDE_SCENE = "_rpc.txt _RPC.TXT _metadata.txt _metadata.xml _MTL.txt"
 HEAD = 1024  # bytes that tell a format
 _IEND = b"IEND\xaeB`\x82"
 
@@ -188,6 +190,13 @@ def _checked(path: Path, driver: str, allow: Sequence[str]) -> Path:
 
 def _refuse_sidecars(path: Path) -> None:
     """GDAL opens masks and overviews beside an image with any driver: they must be TIFFs, and lie there themselves."""
+    beside = (
+        path.with_name(path.name + ".aux.xml"),
+        *(path.with_name(path.stem + ending) for ending in f"{_BESIDE_TIFF} {_BESIDE_SCENE}".split()),
+    )
+    for sidecar in beside:
+        if sidecar.exists() and not (sidecar.is_file() or sidecar.is_dir()):
+            raise SceneError(f"The file {sidecar} beside the image is a pipe or a device: remove it.")
     for suffix in (".msk", ".MSK", ".ovr", ".OVR"):
         sidecar = path.with_name(path.name + suffix)
         if sidecar.is_file() and driver_of(sidecar) != "GTiff":

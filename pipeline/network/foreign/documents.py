@@ -9,9 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.errors import SettingsError
-
-LARGEST = 16 * 2**20  # bytes; a card takes a few thousand
-_ENTRIES = 1_000_000  # after YAML's aliases are written out
+from pipeline.settings import LARGEST_DOCUMENT, YAML_ERRORS, demand_finite
 
 
 def load(file: Path) -> Any:  # noqa: ANN401  a document holds anything
@@ -21,25 +19,12 @@ def load(file: Path) -> Any:  # noqa: ANN401  a document holds anything
     """
     kind = "YAML" if file.suffix.lower() in (".yaml", ".yml") else "JSON"
     try:
-        if (size := file.stat().st_size) > LARGEST:
-            raise ValueError(f"it takes {size} bytes, and a description of a model no more than {LARGEST}")
+        if (size := file.stat().st_size) > LARGEST_DOCUMENT:
+            raise ValueError(f"it takes {size} bytes, and a description of a model no more than {LARGEST_DOCUMENT}")
         text = file.read_text(encoding="utf-8-sig")
         document = yaml.safe_load(text) if kind == "YAML" else json.loads(text)
-        _entries(document, {})
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        demand_finite(document)
+    except (OSError, *YAML_ERRORS) as error:
         reason = " ".join(str(error).split())[:300]
         raise SettingsError(f"{file} cannot be read as {kind} ({reason}): repair it, or move it away.") from None
     return document
-
-
-def _entries(value: object, known: dict[int, int]) -> int:
-    """How many entries a document has with all aliases written out. Raises ValueError for too many, or for a circle."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = _ENTRIES  # until it is counted: what holds itself has no end
-        held = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_entries(each, known) for each in held)
-    if known[id(value)] >= _ENTRIES:
-        raise ValueError(f"it holds itself, or more than {_ENTRIES} entries")
-    return known[id(value)]
