@@ -31,6 +31,7 @@ SIDE = 2048  # px: of the squares
 _MASK = "mask"
 
 Tick = Callable[[int], None]
+Side = tuple[float, float, int]  # (start, stop, number of the piece) along a seam
 
 
 def write(sink: Sink, scene: Scene, georef: Georef, classes: Sequence[MaskClass], folder: Path, tick: Tick) -> Path:
@@ -56,25 +57,93 @@ def write(sink: Sink, scene: Scene, georef: Georef, classes: Sequence[MaskClass]
 
 def regions(sink: Sink, scene: Rect, values: Sequence[int], tick: Tick) -> Iterator[tuple[int, shapely.Polygon]]:
     """(class, polygon in pixels (col, row)) of each region of these classes; a vertex lies where a side turns."""
-    pending: dict[int, list[shapely.Polygon]] = {value: [] for value in values}
+    pending = {value: _Pieces() for value in values}
     for top in range(0, scene.height, SIDE):
         for left in range(0, scene.width, SIDE):
             square = Rect(top, left, top + SIDE, left + SIDE).intersect(scene)
+            cut: dict[int, list[shapely.Polygon]] = {value: [] for value in values}
             for value, region in _within(sink.read(_MASK, square), square, values):
                 if _meets_a_seam(region, square, scene):
-                    pending[value].append(region)
+                    cut[value].append(region)
                 else:
                     yield value, _straightened(region)
+            for value, pieces in cut.items():
+                pending[value].add(pieces, square)
             tick(square.area)
-        bottom = min(top + SIDE, scene.height)
-        for value in values:
-            joined = shapely.get_parts(shapely.unary_union(pending[value])).tolist() if pending[value] else []
-            pending[value] = []
-            for region in joined:
-                if region.bounds[3] >= bottom < scene.height:
-                    pending[value].append(region)
-                else:
-                    yield value, _straightened(region)
+        for value, pieces_of_class in pending.items():
+            for region in pieces_of_class.whole(last=top + SIDE >= scene.height):
+                yield value, _straightened(region)
+
+
+class _Pieces:
+    """The regions of one class that are still in pieces: which belong together, and what the next squares can meet.
+
+    Pieces belong together where they share part of a side. Each region is joined once, when all its pieces are there.
+    """
+
+    def __init__(self) -> None:
+        self._groups: dict[int, list[shapely.Polygon]] = {}  # by the number of the first piece
+        self._parents: dict[int, int] = {}
+        self._next = 0
+        self._above: list[Side] = []  # lower sides of the row above
+        self._lower: list[Side] = []  # of this row
+        self._right: list[Side] = []  # right sides of the square to the left
+
+    def add(self, pieces: Sequence[shapely.Polygon], square: Rect) -> None:
+        """Take the pieces of a square; squares come row by row, from the left."""
+        numbers = range(self._next, self._next + len(pieces))
+        self._next += len(pieces)
+        for number, piece in zip(numbers, pieces, strict=True):
+            self._groups[number], self._parents[number] = [piece], number
+        if square.left:
+            self._join(self._right, _sides(pieces, numbers, 0, square.left))
+        near = [side for side in self._above if side[0] < square.right and side[1] > square.left]
+        self._join(near, _sides(pieces, numbers, 1, square.top))
+        self._right = _sides(pieces, numbers, 0, square.right)
+        self._lower += _sides(pieces, numbers, 1, square.bottom)
+
+    def whole(self, last: bool) -> Iterator[shapely.Polygon]:
+        """At the end of a row: the regions that nothing below can meet. They are kept no longer."""
+        below = [] if last else [(start, stop, self._first(number)) for start, stop, number in self._lower]
+        still = {number for _, _, number in below}
+        for number in [number for number in self._groups if number not in still]:
+            yield shapely.unary_union(self._groups.pop(number))
+        self._above, self._lower, self._right = below, [], []
+        self._parents = {number: number for number in self._groups}
+
+    def _join(self, some: Sequence[Side], others: Sequence[Side]) -> None:
+        """Put together what shares part of a seam. Both are in order, and within each nothing overlaps."""
+        at = 0
+        for start, stop, number in others:
+            while at < len(some) and some[at][1] <= start:
+                at += 1
+            for further in range(at, len(some)):
+                if some[further][0] >= stop:
+                    break
+                self._unite(self._first(number), self._first(some[further][2]))
+
+    def _unite(self, one: int, other: int) -> None:
+        if one != other:
+            more, less = (one, other) if len(self._groups[one]) >= len(self._groups[other]) else (other, one)
+            self._groups[more] += self._groups.pop(less)
+            self._parents[less] = more
+
+    def _first(self, number: int) -> int:
+        while self._parents[number] != number:
+            self._parents[number] = number = self._parents[self._parents[number]]
+        return number
+
+
+def _sides(pieces: Sequence[shapely.Polygon], numbers: Sequence[int], axis: int, at: int) -> list[Side]:
+    """The parts of a seam that pieces lie along, in order: where coordinate `axis` is `at`. No hole reaches a seam."""
+    found = []
+    for number, piece in zip(numbers, pieces, strict=True):
+        if at in (piece.bounds[axis], piece.bounds[axis + 2]):
+            points = shapely.get_coordinates(piece.exterior)
+            along = (points[:-1, axis] == at) & (points[1:, axis] == at)
+            ends = np.stack([points[:-1, 1 - axis], points[1:, 1 - axis]])[:, along]
+            found += [(start, stop, number) for start, stop in np.sort(ends, axis=0).T.tolist()]
+    return sorted(found)
 
 
 def _within(mask: NDArray[Any], square: Rect, values: Sequence[int]) -> Iterator[tuple[int, shapely.Polygon]]:

@@ -142,9 +142,10 @@ class Slide:
             part = piece.intersect(rect)
             rgba = self._read(Rect(piece.top, piece.left, part.bottom, part.right))
             rgba = rgba[part.slices(piece)]
-            alpha = rgba[..., 3:].astype(np.uint16)
-            mixed = (rgba[..., :3] * alpha + self._background * (255 - alpha) + 127) // 255
-            pixels[:, *part.slices(rect)] = mixed.transpose(2, 0, 1)
+            colours, alpha = rgba[..., :3], rgba[..., 3:].astype(np.uint16)
+            if alpha.min() < 255:
+                colours = (colours * alpha + self._background * (255 - alpha) + 127) // 255
+            pixels[:, *part.slices(rect)] = colours.transpose(2, 0, 1)
             valid[part.slices(rect)] = rgba[..., 3] > 0
         return pixels, valid
 
