@@ -166,7 +166,7 @@ def _answer(
         names = [str(gives.get("id") or gives.get("name") or "object")]
     tags = {str(tag).lower() for tag in document.get("tags") or ()}
     if not after and graph.last not in ("Sigmoid", "Softmax") and tags & _VALUES:
-        return {"says": "values", "activation": "none", "classes": names} if names else {}, {}
+        return {"says": "values", "activation": "none"} | ({"classes": names} if names else {}), {}
     return _decided(after, channels, names, graph), {}
 
 
