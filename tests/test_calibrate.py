@@ -13,10 +13,24 @@ from pipeline.calibrate import affine_of, calibrated
 from pipeline.errors import ModelError, SceneError, SettingsError
 from pipeline.network.card import Card
 from pipeline.raster.source import open_scene
+from pipeline.run import open_run
 from pipeline.settings import Job
-from pipeline.settle import open_network
+from pipeline.settle import open_network, settle
 from tests.images import noise, quiet, write_image
-from tests.oracle import MEAN, STD, expected_mask, read_mask, run_here, save_model, save_scene, small_card, small_unet
+from tests.oracle import (
+    MEAN,
+    STD,
+    TUNER,
+    do_blocks,
+    expected_mask,
+    opened,
+    read_mask,
+    run_here,
+    save_model,
+    save_scene,
+    small_card,
+    small_unet,
+)
 from tests.oracle import noise as scenery
 from tests.test_plan import scene
 
@@ -150,3 +164,24 @@ def test_reflectance_that_nobody_knows_to_make_is_asked_for():
     joint = Card.of(SAID | {"scaling": {"kind": "scene", "joint": True}, "units": "reflectance"}, "test")
     with pytest.raises(SettingsError, match="joint statistics need one gain"):
         calibrated(joint, reflecting(gain=(1.0, 2.0), offset=(0.0, 0.0)))
+
+
+def test_a_scene_that_says_its_reflectance_gives_the_mask_of_a_card_that_says_it(tmp_path):
+    save_model(tmp_path / "net.onnx", small_unet())
+    save_scene(tmp_path / "scene.tif", scenery(90, 90).astype(np.uint16))
+    said = {"units": "reflectance", "scaling": {"kind": "mean_std", "mean": [0.1, 0.2, 0.3], "std": [0.1, 0.2, 0.1]}}
+    by_card = job_of(tmp_path, **said, gain=[0.002, 0.004, 0.002], offset=[0.0, -0.1, 0.1])
+    run_here(by_card.model_copy(update={"out": tmp_path / "card"}))
+    job = job_of(tmp_path, **said)
+    network, image = open_network(tmp_path / "net.onnx", job), open_scene(str(tmp_path / "scene.tif"), None)
+    own = replace(image, gain=(0.002, 0.004, 0.002), offset=(0.0, -0.1, 0.1))
+    with open_run(job, own.name, lambda frozen: settle(job, network, own, TUNER, frozen, 1)) as run:
+        do_blocks(run, run.todo)
+        run.finish(lambda *_: None)
+        assert any("0.004 × raw + -0.1" in note for note in run.settled.notes)
+        identity = run.plan.identity
+    assert np.array_equal(read_mask(tmp_path / "out/scene"), read_mask(tmp_path / "card/scene"))
+    with opened(by_card.model_copy(update={"out": tmp_path / "card"})) as run:
+        assert run.plan.identity == identity
+    with pytest.raises(SceneError, match="said neither by the image nor by the card"):
+        opened(job.model_copy(update={"out": tmp_path / "third"}))

@@ -15,6 +15,8 @@ from pipeline.grid import Grid, Rect, Stitch
 from pipeline.network.blend import weights
 from pipeline.network.card import Card
 from pipeline.network.field import field_of
+from pipeline.network.host import Host, Recipe
+from pipeline.network.model_file import load_model
 from pipeline.settings import Job
 from pipeline.settle import open_network
 from tests.oracle import MEAN, STD, noise, opened, read_mask, run_here, save_model, save_scene
@@ -181,6 +183,35 @@ def test_a_margin_of_which_nothing_is_said_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="nothing of the outer 3 px"):
         ran(tmp_path, drawn("valid"), card(), noise(64, 64), margin=2)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_size_that_the_graph_does_not_tell_is_found_by_running_it(tmp_path):
+    sketch = Sketch(3, seed=5)
+    x = sketch.conv(sketch.image, 6)
+    x = sketch.add("Mul", x, sketch.add("Sigmoid", sketch.add("GlobalAveragePool", x)))
+    wide = sketch.add("Cast", sketch.cut(sketch.add("Shape", x), 2, 4, 0), to=TensorProto.FLOAT)
+    half = sketch.add(
+        "Cast", sketch.add("Floor", sketch.add("Sqrt", sketch.add("Mul", wide, wide))), to=TensorProto.INT64
+    )
+    half = sketch.add("Div", half, sketch.constant(2, np.int64))
+    sizes = sketch.add("Concat", sketch.cut(sketch.add("Shape", x), 0, 2, 0), half, axis=0)
+    x = sketch.add("Resize", x, "", "", sizes, channels=6, mode="nearest")
+    save_model(tmp_path / "net.onnx", sketch.model(sketch.conv(x, CLASSES, 1)), card())
+    network = open_network(tmp_path / "net.onnx", Job(scenes=("a",), model="m", out="o"))
+    host = Host.of(load_model(tmp_path / "net.onnx"), network.card, Recipe(64, 0, 1, "float32", Stitch.BLEND))
+    assert None in host.size
+    assert (network.scale, network.field.offset, network.field.bounded) == (2, 0, False)
+
+
+def test_blending_that_is_asked_for_lays_smaller_answers_where_they_belong(tmp_path):
+    model, pixels = drawn("valid"), noise(100, 130)
+    mask, report, job = ran(tmp_path, model, card(), pixels, margin="blend", products=["disagreement", "confidence"])
+    with opened(job) as run:
+        mean = blended_by_hand(Bare(model, "NCHW"), pixels, Fraction(1), run.plan.grid)
+    top = np.sort(mean, axis=0)
+    clear = top[-1] - top[-2] > 1e-4
+    assert np.array_equal(mask[clear], 10 * mean.argmax(axis=0)[clear])
+    assert report["margin"]["kind"] == "blend"
 
 
 def classic() -> onnx.ModelProto:
