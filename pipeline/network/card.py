@@ -20,10 +20,10 @@ PixelType = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "floa
 class Card(Part):
     """What a network eats and says.
 
-    A raw pixel becomes ((raw × gain + offset) scaled as `scaling` says); an invalid one becomes `fill`. With `softmax`
-    the network has a channel for each class and the most probable wins, the lowest index where they tie. With
-    `sigmoid` it has a channel for each class but the first: the most probable channel's class where that reaches
-    `threshold`, else the first class. Raises SettingsError through `Card.of`, pydantic's own error otherwise.
+    A raw pixel becomes ((raw × gain + offset) scaled as `scaling` says, then clipped); an invalid one becomes `fill`.
+    With `softmax` the network has a channel for each class and the most probable wins, the lowest index where they
+    tie. With `sigmoid` it has a channel for each class but the first: the most probable channel's class where that
+    reaches `threshold`, else the first class. Raises SettingsError through `Card.of`, pydantic's own error otherwise.
     """
 
     name: str = Field(min_length=1, description="what the model is called")
@@ -39,7 +39,8 @@ class Card(Part):
     )
     scaling: Scaling = Field(
         description="how pixels are scaled, such as {kind: constant, divide_by: 255}, "
-        "{kind: mean_std, mean: [...], std: [...]}, {kind: min_max, min: 0, max: 10000}, none or scene"
+        "{kind: mean_std, mean: [...], std: [...]}, {kind: min_max, min: 0, max: 10000}, "
+        "{kind: percentile, low: 1, high: 99}, none, scene or window"
     )
     units: Literal["reflectance"] | None = Field(
         default=None, description="what raw × gain + offset is; with reflectance, a scene's own gain and offset count"

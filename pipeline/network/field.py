@@ -49,7 +49,8 @@ class Field:
     inexact
         Why windows and one pass agree to rounding (1e-4) only; None where they agree bit for bit.
     unbounded
-        Why no margin is enough, naming the node; None for a bounded network. The other numbers then mean nothing.
+        Why no margin is enough, naming the node; None for a bounded network. Of the other numbers only `offset` then
+        means something, for windows of the side at which it was measured.
 
     """
 
