@@ -103,6 +103,7 @@ class Office:
         """Plan one scene."""
         bands = self.job.bands or self.network.card.file_bands
         scene = self.survey.scene(entry.uri, bands, entry.name, [str(folder.resolve()) for folder in self.job.allow])
+        self.survey.area(self.job, scene)
         return settle(self.job, self.network, scene, self.tuner, frozen, cores())
 
     def tell(self, scene: str, notes: tuple[str, ...]) -> None:
@@ -277,7 +278,6 @@ def _ledgers(out: Path) -> Iterator[Path]:
 def _status(folder: Path) -> SceneStatus:
     _, fold = read_ledger(folder / LEDGER)
     tally = fold.tally()
-    settled = tally[State.DONE] + tally[State.NODATA] + tally[State.OUTSIDE] + tally[State.FAILED]
     return SceneStatus(
         scene=folder.name,
         done=tally[State.DONE],
@@ -285,7 +285,7 @@ def _status(folder: Path) -> SceneStatus:
         failed=tally[State.FAILED],
         nodata=tally[State.NODATA],
         outside=tally[State.OUTSIDE],
-        percent=100.0 * settled / len(fold),
+        percent=100.0 * (len(fold) - tally[State.PENDING]) / len(fold),
         published=(folder / "report.json").is_file() and not Folder(folder.parent, folder.name).building.exists(),
     )
 

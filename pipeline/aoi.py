@@ -31,6 +31,11 @@ class Interest:
         return self.fence.notes if self.fence else ()
 
     @property
+    def extent(self) -> Rect | None:
+        """A rectangle that holds all that is inside; None where all of the scene is."""
+        return self.fence.extent if self.fence else None
+
+    @property
     def held(self) -> int:
         """Bytes that a process holds of it."""
         return IMPORTS + 3 * self.fence.held if self.fence else 0

@@ -30,7 +30,7 @@ def publish(plan: Plan, folder: Folder, facts: Callable[[], Facts], tick: Tick) 
     shutil.rmtree(folder.products, ignore_errors=True)
     folder.products.mkdir(parents=True)
     with cache_of(PUBLISH_CACHE_BYTES), ThreadPoolExecutor(1) as pool:
-        image = pool.submit(quicklook.image_of, plan.scene)
+        image = pool.submit(quicklook.image_of, plan.scene, facts().settled.interest.extent)
         shards = _pyramid(plan, Sink(folder.building), tick)
         _write_cogs(plan, folder, tick)
         if plan.outlines:

@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.errors import BlockError, SceneError
+from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS
@@ -39,12 +40,13 @@ def picture_size(scene: Scene) -> tuple[int, int]:
     return max(1, round(scene.height / factor)), max(1, round(scene.width / factor))
 
 
-def image_of(scene: Scene) -> NDArray[np.uint8]:
+def image_of(scene: Scene, within: Rect | None = None) -> NDArray[np.uint8]:
     """The scene as a picture (row, col, RGB): its first three bands, or the first, stretched between two percentiles.
 
     Read at the picture's size, from overviews where the file has some, else from every tile: on a large scene this
     takes as long as reading it, so it is done while something else waits for the disk. Black where invalid; all black
-    where the image cannot be read, whose blocks are named holes by then.
+    where the image cannot be read, whose blocks are named holes by then. What lies beyond `within` is black and not
+    read, unless the image is a slide.
     """
     size = picture_size(scene)
     bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
@@ -56,8 +58,9 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
             raw, valid = looked[three, : size[0], : size[1]].astype(np.float64), valid[: size[0], : size[1]]
         else:
             with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
-                parts = [_read(file, bands, *part) for part in _upright_parts(scene, size)]
-            raw, valid = (np.concatenate(pieces, axis=-1) for pieces in zip(*parts, strict=True))
+                frame = _frame(scene, size, within or scene.rect)
+                parts = [_read(file, bands, *part) for part in _upright_parts(scene, size, frame)]
+            raw, valid = (_placed(np.concatenate(all_of, axis=-1), size, frame) for all_of in zip(*parts, strict=True))
     except (BlockError, SceneError, *GDAL_ERRORS):
         return picture
     valid &= np.isfinite(raw).all(axis=0)
@@ -70,18 +73,33 @@ def image_of(scene: Scene) -> NDArray[np.uint8]:
     return picture
 
 
-def _upright_parts(scene: Scene, size: tuple[int, int]) -> Iterator[tuple[Window, tuple[int, int]]]:
-    """(window of the scene, its size in the picture), from left to right.
+def _frame(scene: Scene, size: tuple[int, int], within: Rect) -> Rect:
+    """The picture's pixels that show a rectangle of the scene."""
+    (rows, cols), (height, width) = size, scene.rect.shape
+    top, left = within.top * rows // height, within.left * cols // width
+    return Rect(top, left, -(-within.bottom * rows // height), -(-within.right * cols // width))
+
+
+def _placed(part: NDArray[Any], size: tuple[int, int], frame: Rect) -> NDArray[Any]:
+    """A part (…, row, col) of the picture where it belongs; 0 around it."""
+    whole = np.zeros((*part.shape[:-2], *size), part.dtype)
+    whole[..., *frame.slices()] = part
+    return whole
+
+
+def _upright_parts(scene: Scene, size: tuple[int, int], frame: Rect) -> Iterator[tuple[Window, tuple[int, int]]]:
+    """(window of the scene, its size in the picture) of a frame of the picture, from left to right.
 
     GDAL reads a smaller picture line by line. A part is so narrow that its row of tiles stays in the cache
     meanwhile, or each tile would be decoded once for every line that it holds.
     """
     across = -(-scene.width // scene.tile[1])
-    count = min(across, size[1], -(-across * scene.tile_bytes // PART_BYTES))
-    edges = [size[1] * number // count for number in range(count + 1)]
+    count = min(across, frame.width, -(-across * scene.tile_bytes // PART_BYTES))
+    edges = [frame.left + frame.width * number // count for number in range(count + 1)]
     factor = scene.width / size[1]
+    top, bottom = (row * scene.height / size[0] for row in (frame.top, frame.bottom))
     for left, right in pairwise(edges):
-        yield Window(left * factor, 0, (right - left) * factor, scene.height), (size[0], right - left)
+        yield Window(left * factor, top, (right - left) * factor, bottom - top), (frame.height, right - left)
 
 
 def _read(

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.aoi import interest_of
 from pipeline.child import Child, Ended, Result
-from pipeline.errors import BlockError, ModelError, SceneError
+from pipeline.errors import BlockError, ModelError, SceneError, SettingsError
 from pipeline.grid import Rect
 from pipeline.network.digest import model_digest
 from pipeline.network.field import Field, field_of
@@ -25,8 +26,8 @@ from pipeline.plan import Network
 from pipeline.raster.address import is_remote, shown
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene, open_scene
-from pipeline.settings import Job
-from pipeline.settle import open_network
+from pipeline.settings import TISSUE, Job
+from pipeline.settle import before_the_first_block, open_network
 
 SCENE_SECONDS, REMOTE_SECONDS, MODEL_SECONDS = 120, 300, 600
 SCENE_BYTES, MODEL_BYTES = 3 << 30, 16 << 30  # of address space, beyond what the process has at its start
@@ -59,6 +60,22 @@ class Survey:
             raise SceneError(f"The process that tried to read the image {shown(uri)} {end.how}: {why}.") from None
         except MemoryError:
             raise SceneError(f"The image {shown(uri)} cannot be read: {_memory(SCENE_BYTES)}.") from None
+
+    def area(self, job: Job, scene: Scene) -> None:
+        """Lay the file of a job's area of interest, if it names one, over a scene, and forget it.
+
+        Raises what `interest_of` raises, and SettingsError where the process dies of the file.
+        """
+        if job.aoi is None or job.aoi == TISSUE:
+            return
+        file = job.aoi if isinstance(job.aoi, str) else job.aoi.file
+        try:
+            self._child.ask(_met, job, scene, seconds=SCENE_SECONDS)
+        except Ended as end:
+            why = _memory(SCENE_BYTES) if end.by_system else "it is damaged, or made to do harm"
+            raise SettingsError(f"The process that tried to read the area {file} {end.how}: {why}.") from None
+        except MemoryError:
+            raise SettingsError(f"The area {file} cannot be read: {_memory(SCENE_BYTES)}.") from None
 
     def network(self, path: Path, job: Job) -> Network:
         """Open a model as `open_network` does. Raises what that raises, and ModelError where the process dies of it."""
@@ -122,6 +139,12 @@ def _examined(path: Path, said: Mapping[str, Any]) -> Examined:
         except ModelError as error:
             field = error.message
     return Examined(found, model_digest(model), field)
+
+
+def _met(job: Job, scene: Scene) -> None:
+    _limit(SCENE_BYTES, SCENE_SECONDS)
+    with before_the_first_block():
+        interest_of(job, scene)
 
 
 def _surveyed(uri: str, bands: Sequence[int] | None, name: str | None, allow: Sequence[str], seconds: int) -> Scene:

@@ -14,6 +14,7 @@ from rasterio import Affine
 from pipeline.aoi import interest_of
 from pipeline.errors import IdentityError, SceneError, SettingsError
 from pipeline.grid import Rect
+from pipeline.quicklook import image_of
 from pipeline.raster.layer import resized
 from pipeline.raster.percentiles import percentiles
 from pipeline.raster.source import open_scene
@@ -104,6 +105,9 @@ def test_what_is_outside_is_never_read(tmp_path):
             file.write(b"\xff" * 64)
     said = run_here(job(tmp_path, "out"))
     assert said["blocks"]["failed"] == 0
+    seen = image_of(open_scene(str(tmp_path / "scene.tif"), None), Rect(20, 20, 90, 90))
+    assert seen[30:100, 30:100].any()
+    assert not seen[:, 120:].any()
     want = np.where(burnt([shapely.box(20, 20, 90, 90)], SHAPE), expected_mask(MODEL, noise(*SHAPE)), OUTSIDE)
     assert np.array_equal(read_mask(tmp_path / "out" / "scene"), want)
 

@@ -15,8 +15,9 @@ import rasterio
 
 from pipeline import survey as module
 from pipeline.child import Child, Ended, in_child
-from pipeline.errors import ModelError, RoomError, SceneError
+from pipeline.errors import ModelError, RoomError, SceneError, SettingsError
 from pipeline.raster.source import LARGEST_TILE, open_scene
+from pipeline.settings import Job
 from pipeline.survey import Survey
 from tests.images import noise, quiet, write_image
 
@@ -101,6 +102,7 @@ def dying(monkeypatch):
     def make(work):
         monkeypatch.setattr(module, "_surveyed", work)
         monkeypatch.setattr(module, "_networked", work)
+        monkeypatch.setattr(module, "_met", work)
         return Survey()
 
     return make
@@ -119,6 +121,10 @@ def test_each_has_its_sentence(dying, monkeypatch, tmp_path, work, said):
             survey._child.ask(module._limit, 1 << 30, 60)
         with pytest.raises(ModelError, match=r"model .*a\.onnx"):
             survey.network(tmp_path / "a.onnx", None)
+        if work is gorge:
+            survey._child.ask(module._limit, 1 << 30, 60)
+        with pytest.raises(SettingsError, match=r"area a\.gpkg"):
+            survey.area(Job(scenes=("a",), model="b", out=tmp_path, aoi="a.gpkg"), None)
 
 
 def test_a_survey_gives_the_scene_that_is_there_and_its_errors(tmp_path):
