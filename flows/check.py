@@ -29,7 +29,7 @@ from pipeline.predict import Stopwatch, predict_block
 from pipeline.settings import Job, SceneEntry
 from pipeline.settle import Settled
 from pipeline.survey import Survey
-from pipeline.work import bench, close_bench
+from pipeline.work import bench, census, close_bench
 
 _NOISE = 1024  # px: the side of the image of noise, large enough for the cores of a large scene
 
@@ -208,10 +208,9 @@ def run_one(plan: Plan) -> dict[str, Any]:
         return {"finite": False}
     finally:
         close_bench()
-    mask = made.rasters["mask"]
-    values, counts = np.unique(mask, return_counts=True)
-    names = {one.value: one.name for one in plan.network.card.classes}
-    shares = {names.get(int(v), str(v)): round(n / mask.size, 4) for v, n in zip(values, counts, strict=True)}
+    counts, _ = census(plan.scene, owned, made.rasters["mask"], plan.network.card)
+    names = {one.value: one.name for one in plan.network.card.legend}
+    shares = {names.get(value, str(value)): round(count / owned.area, 4) for value, count in counts.items()}
     return {
         "rows": [owned.top, owned.bottom],
         "columns": [owned.left, owned.right],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from pipeline.errors import BlockError
 from pipeline.grid import Grid, Rect
 from pipeline.raster.area import Area, Fence, Inside, area_of, demand_met, open_area
 from pipeline.raster.source import Scene
-from pipeline.settings import OUTSIDE, Job
+from pipeline.settings import Job, statuses
 
 IMPORTS = 96 << 20  # bytes that reading vector files adds to a process
 
@@ -98,10 +99,10 @@ def inside_of(fence: Fence | None, rect: Rect) -> NDArray[np.bool_] | bool:
     return True if fence is None else fence.inside(rect)
 
 
-def fenced(raster: NDArray[np.uint8], fence: Fence | None, rect: Rect) -> NDArray[np.uint8]:
-    """A raster (…, row, col) of a rectangle with OUTSIDE where it is; as it was where the area cannot be read."""
+def fenced(raster: NDArray[Any], fence: Fence | None, rect: Rect) -> NDArray[Any]:
+    """A raster (…, row, col) of a rectangle with the status of what is outside; as it was where the area cannot be read."""
     try:
         inside = np.broadcast_to(inside_of(fence, rect), rect.shape)
     except BlockError:
         return raster
-    return np.where(inside, raster, np.uint8(OUTSIDE))
+    return np.where(inside, raster, raster.dtype.type(statuses(raster.dtype).outside))

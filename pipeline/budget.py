@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from pipeline.cog import STRIPE
 from pipeline.errors import RoomError
 from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
@@ -59,12 +60,11 @@ def block_bytes(grid: Grid, scene: Scene, products: tuple[Product, ...], card: C
     hull = grid.hull_side() ** 2
     pixel = np.dtype(scene.dtype).itemsize * len(scene.bands)
     reading = hull * (2 * pixel + 2)  # the clipped read and the reflected copy, each with its validity
-    channels = sum(product.channels or 1 for product in products)
     if grid.zoom != 1:  # the scene's own pixels, a band of them as float64 with its weights, and the view's rasters
         reading += ceil(grid.hull_side() / grid.zoom) ** 2 * (2 * pixel + 2 + 16)
-        reading += hull * sum(product.channels or 1 for product in products)
-    writing = grid.block**2 * channels * 3  # the rasters, zarr's chunks of one, the bytes of its shard
-    census = grid.block * 256 * 8
+        reading += hull * sum(each.pixel_bytes for each in products)
+    writing = grid.block**2 * sum(each.pixel_bytes for each in products) * 3  # rasters, zarr's chunks, a shard's bytes
+    census = grid.block * max(256, len(card.legend) + 3) * 8
     return reading + writing + census + (blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0)
 
 
@@ -79,8 +79,21 @@ def publish_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
 
     Image and mask are read at once by two threads, and what one has freed in its part of the heap the other cannot use.
     """
-    channels = [product.channels or 1 for product in products]
-    return max(10 * channels[0], *(40 * count for count in channels[1:]), 0) * grid.block**2 + 2 * PUBLISH_CACHE_BYTES
+    halved = max(_halving_bytes(each) for each in products) * grid.block**2
+    stripe = 2 * STRIPE**2 * max(each.pixel_bytes for each in products)
+    return max(halved, stripe) + 2 * PUBLISH_CACHE_BYTES
+
+
+def _halving_bytes(product: Product) -> int:
+    """Bytes for each pixel of the shard that is made."""
+    if product.name == "mask":
+        return 10 * product.pixel_bytes + (10 if product.channels else 0)  # bands, and the status that they share
+    return (16 if product.numbers else 40) * product.pixel_bytes
+
+
+def ledger_bytes(grid: Grid, card: Card) -> int:
+    """What the coordinator holds of its blocks: also a count and an area for each class."""
+    return len(grid) * (BYTES_PER_BLOCK + 12 * len(card.legend))
 
 
 def stage_bytes(scene: Scene) -> int:
@@ -91,9 +104,9 @@ def stage_bytes(scene: Scene) -> int:
 
 def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Scene | None) -> int:
     """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, a staged source."""
-    channels = sum(product.channels or 1 for product in products)
+    pixel = sum(each.pixel_bytes for each in products)
     source = np.dtype(staged.dtype).itemsize * len(staged.bands) + 1 if staged else 0
-    return grid.scene.area * (channels * 4 + source) + 16 * MIB
+    return grid.scene.area * (pixel * 4 + source) + 16 * MIB
 
 
 def allowed(asked: int | None) -> int:

@@ -24,7 +24,7 @@ from pipeline.network.legend import MaskClass
 from pipeline.raster.access import environment
 from pipeline.raster.source import Scene
 from pipeline.raster.ties import Ties
-from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS
+from pipeline.settings import STEPS, statuses
 from pipeline.store.hierarchy import Product, levels
 from pipeline.store.ome import UNIT
 from pipeline.store.sink import Sink
@@ -32,7 +32,8 @@ from pipeline.store.sink import Sink
 TILE = 512
 STRIPE = 4 * TILE  # px: a multiple of the tile, so that every tile is written once
 
-STATUS_COLOURS = {FAILED: (255, 0, 255), OUTSIDE: (96, 96, 96), NODATA: (0, 0, 0)}
+STATUS_COLOURS = {"failed": (255, 0, 255), "outside": (96, 96, 96), "nodata": (0, 0, 0)}
+_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def write(sink: Sink, product: Product, scene: Scene, dress: Dress, folder: Path
             BLOCKSIZE=TILE,
             COMPRESS="DEFLATE",
             LEVEL=6,
-            PREDICTOR="NO",
+            PREDICTOR="FLOATING_POINT" if product.numbers else "NO",
             OVERVIEWS="FORCE_USE_EXISTING",
             BIGTIFF="IF_SAFER",
             NUM_THREADS="ALL_CPUS",  # the workers are done; the bytes are the same for any number
@@ -85,8 +86,8 @@ def _write_level(
         "height": rows,
         "width": cols,
         "count": product.channels or 1,
-        "dtype": "uint8",
-        "nodata": NODATA,
+        "dtype": product.dtype,
+        "nodata": statuses(product.dtype).nodata,
         "tiled": True,
         "blockxsize": TILE,
         "blockysize": TILE,
@@ -145,23 +146,32 @@ def _band(product: Product, dress: Dress, plain: Sequence[Path], number: int, sc
     source = (
         f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(plain[0].name)}</SourceFilename>'
         f'<SourceBand>{number}</SourceBand><SourceProperties RasterXSize="{scene.width}" RasterYSize="{scene.height}" '
-        f'DataType="Byte" BlockXSize="{TILE}" BlockYSize="{TILE}"/>'
+        f'DataType="{_GDAL_TYPES[product.dtype]}" BlockXSize="{TILE}" BlockYSize="{TILE}"/>'
         f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="0" yOff="0" {size}/></SimpleSource>'
     )
-    if product.name == "mask":
+    if _has_palette(product):
         look = f"<ColorInterp>Palette</ColorInterp>{_colour_table(dress.classes)}"
     else:
         # A TIFF cannot say grey of a second band: GDAL would put that into a file beside it.
-        look = f"<ColorInterp>{'Gray' if number == 1 else 'Undefined'}</ColorInterp><Scale>{1 / STEPS!r}</Scale>"
+        look = f"<ColorInterp>{'Gray' if number == 1 else 'Undefined'}</ColorInterp>"
+    if product.name != "mask" and not product.numbers:
+        look += f"<Scale>{1 / STEPS!r}</Scale>"
+    kind, nodata = _GDAL_TYPES[product.dtype], statuses(product.dtype).nodata
     return (
-        f'<VRTRasterBand dataType="Byte" band="{number}" blockXSize="{TILE}" blockYSize="{TILE}">'
-        f"<Description>{escape(label)}</Description><NoDataValue>{NODATA}</NoDataValue>"
+        f'<VRTRasterBand dataType="{kind}" band="{number}" blockXSize="{TILE}" blockYSize="{TILE}">'
+        f"<Description>{escape(label)}</Description><NoDataValue>{nodata}</NoDataValue>"
         f"{look}{overviews}{source}</VRTRasterBand>"
     )
 
 
+def _has_palette(product: Product) -> bool:
+    """One of 16 bits would take 393 kB in each level of the file; its colours are in the tags alone."""
+    return product.name == "mask" and product.channels is None and product.dtype == "uint8"
+
+
 def _colour_table(classes: Sequence[MaskClass]) -> str:
-    colours = {**STATUS_COLOURS, **{one.value: rgb(one.colour) for one in classes}}
+    colours = {value: STATUS_COLOURS[name] for value, name in statuses("uint8").named().items()}
+    colours |= {one.value: rgb(one.colour) for one in classes}
     rows = (colours.get(value, (0, 0, 0)) for value in range(256))
     entries = (f'<Entry c1="{red}" c2="{green}" c3="{blue}" c4="255"/>' for red, green, blue in rows)
     return f"<ColorTable>{''.join(entries)}</ColorTable>"
@@ -175,12 +185,28 @@ def rgb(colour: str) -> tuple[int, int, int]:
 def _tags(product: Product, dress: Dress) -> dict[str, str]:
     """Classes as STAC's classification extension lists them, statuses among them, and what made the pixels."""
     said = {f"MASKMILL_{key.upper()}": _plain(value) for key, value in dress.provenance.items()}
+    if product.numbers:
+        return said | {"MASKMILL_UNIT": "the network's own; not a number where mask.tif holds a status"}
+    if product.name == "mask" and not product.channels:
+        return (
+            said | {"classification_classes": json.dumps(legend(dress.classes, product.dtype))} | _colour_note(product)
+        )
+    others = ", ".join(
+        f"{value} {'no data' if name == 'nodata' else name}" for value, name in statuses(product.dtype).named().items()
+    )
     if product.name == "mask":
-        said["classification_classes"] = json.dumps(legend(dress.classes))
-    else:
-        statuses = f"{FAILED} failed, {OUTSIDE} outside, {NODATA} no data"
-        said["MASKMILL_UNIT"] = f"0 to {STEPS} in steps of 1/{STEPS}; {statuses}"
-    return said
+        colours = {name: one.colour for name, one in zip(product.labels, dress.classes[1:], strict=True)}
+        return said | {
+            "MASKMILL_UNIT": f"a band for each class: 1 where it is, 0 where not; {others}",
+            "MASKMILL_COLOURS": json.dumps(colours),
+        }
+    return said | {"MASKMILL_UNIT": f"0 to {STEPS} in steps of 1/{STEPS}; {others}"}
+
+
+def _colour_note(product: Product) -> dict[str, str]:
+    if _has_palette(product):
+        return {}
+    return {"MASKMILL_COLOURS": "those of classification_classes; a palette of 65536 colours is left out"}
 
 
 def _micrometres(scene: Scene) -> dict[str, str]:
@@ -196,14 +222,12 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
-def legend(classes: Sequence[MaskClass]) -> list[dict[str, Any]]:
+def legend(classes: Sequence[MaskClass], dtype: str) -> list[dict[str, Any]]:
     """Every value that a mask can hold, as STAC's `classification:classes` lists them."""
     said: list[dict[str, Any]] = [
         {"value": one.value, "name": one.name, "color_hint": one.colour.lstrip("#").upper()} for one in classes
     ]
-    return [
-        *said,
-        {"value": FAILED, "name": "failed", "color_hint": "FF00FF"},
-        {"value": OUTSIDE, "name": "outside", "color_hint": "606060"},
-        {"value": NODATA, "name": "nodata", "color_hint": "000000", "nodata": True},
-    ]
+    for value, name in statuses(dtype).named().items():
+        hint = "".join(f"{part:02X}" for part in STATUS_COLOURS[name])
+        said.append({"value": value, "name": name, "color_hint": hint} | ({"nodata": True} if name == "nodata" else {}))
+    return said

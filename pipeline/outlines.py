@@ -8,7 +8,7 @@ So memory holds one square of pixels and the outlines that are still open, and n
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -47,7 +47,7 @@ def write(sink: Sink, scene: Scene, georef: Georef, classes: Sequence[MaskClass]
     with target.open("w", encoding="utf-8") as file:
         file.write(_head(georef))
         between = "\n"
-        for value, region in regions(sink, scene.rect, sorted(look), tick):
+        for value, region in regions(sink, scene.rect, list(look), tick):
             file.write(between)
             _write_feature(file, _placed(region, place), look[value])
             between = ",\n"
@@ -147,11 +147,20 @@ def _sides(pieces: Sequence[shapely.Polygon], numbers: Sequence[int], axis: int,
 
 
 def _within(mask: NDArray[Any], square: Rect, values: Sequence[int]) -> Iterator[tuple[int, shapely.Polygon]]:
-    """The regions of a square by themselves."""
+    """The regions of a square by themselves; of a band for each class, those of the last classes."""
     place = Affine.translation(square.left, square.top)
+    if mask.ndim == 3:
+        for value, band in zip(values[-len(mask) :], mask, strict=True):
+            for shape, _ in shapes(band, mask=band == 1, connectivity=4, transform=place):
+                yield value, _polygon(shape)
+        return
     for shape, value in shapes(mask, mask=np.isin(mask, values), connectivity=4, transform=place):
-        rings = shape["coordinates"]
-        yield int(value), shapely.Polygon(rings[0], rings[1:])
+        yield int(value), _polygon(shape)
+
+
+def _polygon(shape: Mapping[str, Any]) -> shapely.Polygon:
+    rings = shape["coordinates"]
+    return shapely.Polygon(rings[0], rings[1:])
 
 
 def _meets_a_seam(region: shapely.Polygon, square: Rect, scene: Rect) -> bool:

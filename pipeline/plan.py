@@ -13,7 +13,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Any, Self
 
-from pipeline.errors import IdentityError
+from pipeline.errors import IdentityError, SettingsError
 from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
 from pipeline.network.field import Field
@@ -142,13 +142,25 @@ def digest_of(identity: Mapping[str, Any]) -> str:
 
 
 def products_of(job: Job, card: Card) -> tuple[Product, ...]:
-    """The rasters that a job makes, the mask first."""
-    channels = tuple(one.name for one in card.classes[-card.channels :])
-    made = [Product("mask")]
+    """The rasters that a job makes, the mask first.
+
+    Raises SettingsError where the network says values and what only probabilities have is asked for.
+    """
+    every, labels = card.channels, card.labels
+    if card.says == "values":
+        if asked := sorted(job.products & {"confidence", "probabilities"}):
+            raise SettingsError(
+                f"There is no {asked[0]} to write: {card.name} says values, not probabilities. They are written as "
+                f"they are; take {asked[0]} out of `products`."
+            )
+        values = Product("values", every, labels, "float32") if every > 1 else Product("values", dtype="float32")
+        made = [Product("mask"), values]
+        return tuple([*made, Product("disagreement", dtype="float32")] if "disagreement" in job.products else made)
+    made = [Product("mask", every, labels, card.mask_dtype) if card.layered else Product("mask", dtype=card.mask_dtype)]
     if "confidence" in job.products:
         made.append(Product("confidence"))
     if "probabilities" in job.products:
-        made.append(Product("probabilities", len(channels), channels))
+        made.append(Product("probabilities", every, labels))
     if "disagreement" in job.products:
         made.append(Product("disagreement"))
     return tuple(made)

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from pipeline.aoi import inside_of
 from pipeline.errors import BlockError
@@ -21,7 +21,7 @@ from pipeline.network.rule import classes_of, confidence_of, quantised
 from pipeline.plan import Plan
 from pipeline.raster.area import Fence
 from pipeline.raster.reader import Reader
-from pipeline.settings import NODATA, OUTSIDE
+from pipeline.settings import statuses
 from pipeline.store.record import State
 from pipeline.store.sink import Sink
 
@@ -67,9 +67,9 @@ class Stopwatch:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A block's rasters by product, each (rows, cols) or (class, rows, cols) uint8, and how far windows disagreed."""
+    """A block's rasters by product, each (rows, cols) or (class, rows, cols), and how far windows disagreed."""
 
-    rasters: dict[str, NDArray[np.uint8]]
+    rasters: dict[str, NDArray[Any]]
     state: State
     spread: tuple[float, float] | None = None  # the sum over the valid pixels, and the greatest
 
@@ -81,19 +81,25 @@ def predict_block(open_bench: Bench, block: int, watch: Stopwatch) -> Made:
     with watch("read"):
         inside = inside_of(open_bench.fence, owned)
         if inside is False:
-            return Made(_all(OUTSIDE, plan, owned), State.OUTSIDE)
+            return Made(all_of("outside", plan, owned), State.OUTSIDE)
         pixels, valid = open_bench.view.read(hull)
         there = valid[seen.slices(hull)] if plan.grid.zoom == 1 else open_bench.reader.read(owned)[1]
     wanted = there & inside
     if wanted.any():
         rasters, spread = _predicted(open_bench, block, pixels, valid, wanted, watch)
     else:
-        rasters, spread = _all(NODATA, plan, owned), None
+        rasters, spread = all_of("nodata", plan, owned), None
     if not wanted.all():
-        statuses = np.where(np.broadcast_to(inside, owned.shape), NODATA, OUTSIDE).astype(np.uint8)
         for raster in rasters.values():
-            raster[..., ~wanted] = statuses[~wanted]
+            raster[..., ~wanted] = _without(inside, owned, raster.dtype)[~wanted]
     return Made(rasters, State.DONE if wanted.any() else State.NODATA, spread)
+
+
+def _without(inside: NDArray[np.bool_] | bool, owned: Rect, dtype: DTypeLike) -> NDArray[Any]:
+    """What a pixel that is not predicted holds: nodata inside the area, else outside."""
+    told = statuses(dtype)
+    lacking: NDArray[Any] = np.where(np.broadcast_to(inside, owned.shape), told.nodata, told.outside).astype(dtype)
+    return lacking
 
 
 def _predicted(
@@ -103,7 +109,7 @@ def _predicted(
     valid: NDArray[np.bool_],
     wanted: NDArray[np.bool_],
     watch: Stopwatch,
-) -> tuple[dict[str, NDArray[np.uint8]], tuple[float, float] | None]:
+) -> tuple[dict[str, NDArray[Any]], tuple[float, float] | None]:
     """The rasters of what a block owns, right where it is wanted, and the sum and the greatest of the windows' spread.
 
     `pixels` and `valid` are those of the hull, in pixels of the view; `wanted` (row, col) is in pixels of the scene.
@@ -117,7 +123,7 @@ def _predicted(
         taken = np.zeros(seen.shape, np.bool_)
         taken[rows[down], cols[across]] = True
         taken &= valid[seen.slices(hull)]
-    rasters = _all(NODATA, plan, seen)
+    rasters = all_of("nodata", plan, seen)
     stitch = _blend if plan.grid.stitch is Stitch.BLEND else _keep_cores
     spread = stitch(_Task(open_bench, block, seen, hull, pixels, valid, taken, rasters, watch))
     if plan.grid.zoom != 1:
@@ -125,10 +131,10 @@ def _predicted(
     return rasters, spread
 
 
-def _all(status: int, plan: Plan, rect: Rect) -> dict[str, NDArray[np.uint8]]:
+def all_of(status: Literal["failed", "outside", "nodata"], plan: Plan, rect: Rect) -> dict[str, NDArray[Any]]:
     """A raster of one status for each product over a rectangle."""
     return {
-        product.name: np.full((*((product.channels,) if product.channels else ()), *rect.shape), status, np.uint8)
+        product.name: np.full(product.shape(*rect.shape), getattr(statuses(product.dtype), status), product.dtype)
         for product in plan.products
     }
 
@@ -144,7 +150,7 @@ class _Task:
     pixels: NDArray[np.generic]  # (band, row, col) of the hull
     valid: NDArray[np.bool_]  # (row, col) of the hull
     wanted: NDArray[np.bool_]  # (row, col) of what is seen: valid, and inside the area
-    rasters: dict[str, NDArray[np.uint8]]
+    rasters: dict[str, NDArray[Any]]
     watch: Stopwatch
 
     def predictions(self, wanted: Callable[[Rect], bool]) -> Iterator[tuple[Rect, Mapping[str, NDArray[Any]]]]:
@@ -181,7 +187,11 @@ def _keep_cores(task: _Task) -> None:
         core = grid.core_of(window)
         kept = core.intersect(task.seen)  # all of it, unless blocks end inside cores
         for product, raster in task.rasters.items():
-            raster[..., *kept.slices(task.seen)] = said[names.get(product, product)][..., *kept.slices(core)]
+            place = raster[..., *kept.slices(task.seen)]
+            if (name := names.get(product, product)) in said:
+                place[:] = said[name][..., *kept.slices(core)].reshape(place.shape)
+            else:
+                place[:] = 0  # beside values the mask holds statuses alone
 
 
 def _blend(task: _Task) -> tuple[float, float]:
@@ -191,21 +201,21 @@ def _blend(task: _Task) -> tuple[float, float]:
     for band, mean, spread in blended(task.seen, _every_window(task, card.channels)):
         rows, cols = band.slices(task.seen)
         for product, raster in task.rasters.items():
-            raster[..., rows, cols] = _blended_product(product, mean, spread, card)
+            place = raster[..., rows, cols]
+            place[:] = _blended_product(product, mean, spread, card).reshape(place.shape)
         seen = spread[task.wanted[rows, cols]]
         if seen.size:
             total, greatest = total + float(seen.sum(dtype=np.float64)), max(greatest, float(seen.max()))
     return total, greatest
 
 
-def _blended_product(
-    product: str, mean: NDArray[np.float32], spread: NDArray[np.float32], card: Card
-) -> NDArray[np.uint8]:
+def _blended_product(product: str, mean: NDArray[np.float32], spread: NDArray[np.float32], card: Card) -> NDArray[Any]:
     if product == "mask":
         return classes_of(mean, card)
     if product == "confidence":
         return quantised(confidence_of(mean, card))
-    return quantised(mean if product == "probabilities" else spread)
+    answer = spread if product == "disagreement" else mean
+    return answer if card.says == "values" else quantised(answer)
 
 
 def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np.float32]]]:
@@ -214,6 +224,7 @@ def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np
     A network that says less than its window (its field's offset) says it of the window's middle.
     """
     plan = task.bench.plan
+    answer = plan.network.card.answer
     less = plan.network.field.offset
     side = plan.grid.window - 2 * less
     nothing = np.zeros((channels, side, side), np.float32)
@@ -224,4 +235,4 @@ def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np
 
     said = task.predictions(has_pixels)
     for window in plan.grid.windows(task.block):
-        yield window.grown(-less), next(said)[1]["probabilities"] if has_pixels(window) else nothing
+        yield window.grown(-less), next(said)[1][answer] if has_pixels(window) else nothing

@@ -20,6 +20,7 @@ from pipeline.grid import Stitch
 from pipeline.network.engine import Engine, check_against_cpu, largest_batch
 from pipeline.network.host import Recipe
 from pipeline.network.providers import CUDA
+from pipeline.network.rule import unit
 from pipeline.plan import Network
 from pipeline.work import build_engine, fused_graph
 
@@ -82,6 +83,8 @@ def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None,
 def relaxed_difference(network: Network, window: int) -> float | None:
     """How much a network of fixed size changes when it is given another: the largest |Δp| on noise, on the CPU.
 
+    For values it is in parts of their range.
+
     The larger of the two windows is compared with one of the smaller, placed inside it at a multiple of the stride, a
     reach from the smaller's rim. None where nothing is left to compare. To be called in a process of its own.
     """
@@ -96,17 +99,18 @@ def relaxed_difference(network: Network, window: int) -> float | None:
     from_rim = reach - network.field.offset
     inside = slice(from_rim, from_rim + small - 2 * reach)
     placed = slice(offset + from_rim, offset + from_rim + small - 2 * reach)
-    return float(np.abs(whole[:, placed, placed] - alone[:, inside, inside]).max())
+    difference = float(np.abs(whole[:, placed, placed] - alone[:, inside, inside]).max())
+    return difference / unit([alone], network.card)
 
 
 def _said_of(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities (class, row, col) of one window of pixels (band, row, col) that are scaled already."""
+    """What is said (class, row, col) of one window of pixels (band, row, col) that are scaled already."""
     bands, side, _ = pixels.shape
     recipe = Recipe(side, 0, 1, "float32", Stitch.BLEND)
     as_is = np.zeros(bands, np.float32), np.ones(bands, np.float32)
     said = build_engine(network, recipe, "cpu").run(pixels[None], np.ones((1, side, side), np.bool_), *as_is)
-    probabilities: NDArray[np.float32] = said["probabilities"][0]
-    return probabilities
+    answer: NDArray[np.float32] = said[network.card.answer][0]
+    return answer
 
 
 def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from pipeline import cog, outlines, pyramid, quicklook
+from pipeline import cog, outlines, paint, pyramid, quicklook
 from pipeline.folder import Folder
 from pipeline.plan import Plan
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, cache_of
@@ -36,11 +36,11 @@ def publish(plan: Plan, folder: Folder, facts: Callable[[], Facts], tick: Tick) 
         if plan.outlines:
             count = _counter(tick, outlines.NAME, plan.grid.height * plan.grid.width)
             outlines.write(
-                Sink(folder.building), plan.scene, plan.georef, plan.network.card.classes, folder.products, count
+                Sink(folder.building), plan.scene, plan.georef, plan.network.card.legend, folder.products, count
             )
-        mask, target = folder.products / "mask.tif", folder.products / "quicklook.png"
-        classes = plan.network.card.classes
-        quicklook.draw(image.result(), mask, classes, facts().fold.counts, plan.scene.name, target)
+        picture, counts, total = image.result(), facts().fold.counts, plan.grid.scene.area
+        painting = paint.paint(folder.products, plan.network.card, counts, total, picture.shape[:2])
+        quicklook.draw(picture, painting, plan.scene.name, folder.products / "quicklook.png")
     files = {path.name: shard_at(path) for path in sorted(folder.products.iterdir())}
     for name in files:
         sync(folder.products / name)
@@ -75,7 +75,7 @@ def _write_cogs(plan: Plan, folder: Folder, tick: Tick) -> None:
     total = sum(rows * cols for rows, cols in levels(plan.grid.height, plan.grid.width))
     for product in plan.products:
         count = _counter(tick, f"{product.name}.tif", total)
-        dress = cog.Dress(card.classes, provenance)
+        dress = cog.Dress(card.legend, provenance)
         cog.write(Sink(folder.building), product, plan.scene, dress, folder.products, count)
 
 

@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product as pairs
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.grid import Rect
-from pipeline.settings import NODATA, STEPS
+from pipeline.settings import STEPS, statuses
 from pipeline.store.hierarchy import Product, levels
 from pipeline.store.objects import Shard
 from pipeline.store.sink import Sink
 
+Unsigned = TypeVar("Unsigned", np.uint8, np.uint16)
 
-def mode(raster: NDArray[np.uint8]) -> NDArray[np.uint8]:
+
+def mode(raster: NDArray[Unsigned]) -> NDArray[Unsigned]:
     """Halve a raster of classes, (rows, cols): the most frequent value of each 2 × 2, ties to the lowest.
 
-    NODATA has no vote, and completes a side that is odd.
+    Nodata, the highest number of its type, has no vote, and completes a side that is odd.
     """
+    nodata = np.iinfo(raster.dtype).max
     a, b, c, d = _quarters(raster)
-    # Sort the four (a network of five comparisons): NODATA, the highest value, comes last.
+    # Sort the four (a network of five comparisons): nodata, the highest value, comes last.
     a, b = np.minimum(a, b), np.maximum(a, b)
     c, d = np.minimum(c, d), np.maximum(c, d)
     a, c = np.minimum(a, c), np.maximum(a, c)
     b, d = np.minimum(b, d), np.maximum(b, d)
     b, c = np.minimum(b, c), np.maximum(b, c)
-    later = np.where((b == c) & (b != NODATA), b, np.where((c == d) & (c != NODATA), c, a))
-    return np.where(a == b, a, later).astype(np.uint8, copy=False)
+    later = np.where((b == c) & (b != nodata), b, np.where((c == d) & (c != nodata), c, a))
+    halved: NDArray[Unsigned] = np.where(a == b, a, later).astype(raster.dtype, copy=False)
+    return halved
+
+
+def mode_by_band(raster: NDArray[Unsigned]) -> NDArray[Unsigned]:
+    """Halve bands of 0, 1 and statuses that all bands share, (class, rows, cols).
+
+    Where the mode is a status, all bands have it; else 1 where more of the predicted pixels are 1 than 0.
+    """
+    failed = int(statuses(raster.dtype).failed)
+    alone: NDArray[Unsigned] = np.where(raster[0] < failed, 0, raster[0]).astype(raster.dtype, copy=False)
+    status: NDArray[Unsigned] = mode(alone)
+    halved: NDArray[Unsigned] = np.empty((len(raster), *status.shape), raster.dtype)
+    for band, made in zip(raster, halved, strict=True):
+        ones, noughts = (sum((part == n).astype(np.int8) for part in _quarters(band)) for n in (1, 0))
+        made[:] = np.where(status < failed, ones > noughts, status)
+    return halved
 
 
 def mean(raster: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -45,11 +65,36 @@ def mean(raster: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return halved
 
 
-def _quarters(raster: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
+def mean_of_numbers(raster: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Halve a raster of numbers, (…, rows, cols): the mean of what is finite in each 2 × 2, summed in float64.
+
+    Not a number where nothing is.
+    """
+    quarters = _quarters(raster)
+    total, count = np.zeros(quarters[0].shape), np.zeros(quarters[0].shape, np.uint8)
+    for part in quarters:
+        finite = np.isfinite(part)
+        np.add(total, part, out=total, where=finite)
+        count += finite
+    with np.errstate(invalid="ignore"):  # 0 / 0 is not a number, as it is to be
+        halved: NDArray[np.float32] = np.divide(total, count).astype(np.float32)
+    return halved
+
+
+def halving(product: Product) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """How a product is brought to half its side."""
+    if product.name == "mask":
+        return mode_by_band if product.channels else mode
+    return mean_of_numbers if product.numbers else mean
+
+
+def _quarters(raster: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     rows, cols = raster.shape[-2:]
-    flat = [(0, 0)] * (raster.ndim - 2)
-    even = np.pad(raster, [*flat, (0, rows % 2), (0, cols % 2)], constant_values=NODATA)
-    return tuple(even[..., row::2, col::2] for row in (0, 1) for col in (0, 1))
+    if rows % 2 or cols % 2:
+        flat = [(0, 0)] * (raster.ndim - 2)
+        fill = statuses(raster.dtype).nodata
+        raster = np.pad(raster, [*flat, (0, rows % 2), (0, cols % 2)], constant_values=fill)
+    return tuple(raster[..., row::2, col::2] for row in (0, 1) for col in (0, 1))
 
 
 def build(
@@ -67,7 +112,7 @@ def build(
             source = Rect(2 * rect.top, 2 * rect.left, 2 * rect.bottom, 2 * rect.right).intersect(below)
             made = {}
             for one in products:
-                halve = mode if one.name == "mask" else mean
+                halve = halving(one)
                 key = f"{one.name}/{level}/{top // shard}/{left // shard}"
                 made[key] = sink.put_level(one.name, level, rect, halve(sink.read(one.name, source, level - 1)))
             yield rect.area, made

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from pipeline.cog import STATUS_COLOURS, rgb
 from pipeline.errors import BlockError, SceneError
 from pipeline.grid import Rect
-from pipeline.network.legend import MaskClass
+from pipeline.paint import Painting
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS
 from pipeline.raster.overview import overview
 from pipeline.raster.source import Scene
-from pipeline.settings import FAILED, NODATA, OUTSIDE
 
 SIDE = 640  # px: the longer side of each of the three pictures
 GAP, LINE = 12, 22
 LOW, HIGH = 2, 98  # percentiles that become black and white
 OPACITY = 0.45
 PART_BYTES = PUBLISH_CACHE_BYTES // 2  # of a row of tiles, which has to stay in the cache beside what else is in it
-STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "no data"}
 
 
 def picture_size(scene: Scene) -> tuple[int, int]:
@@ -114,39 +110,13 @@ def _read(
     return np.concatenate(read).astype(np.float64), file.dataset_mask(out_shape=size, **how) > 0
 
 
-def draw(
-    image: NDArray[np.uint8],
-    mask_tif: Path,
-    classes: Sequence[MaskClass],
-    counts: Mapping[int, int],
-    title: str,
-    target: Path,
-) -> None:
-    """Draw `target`, a PNG, from the image's picture and the finished mask."""
-    with environment(), rasterio.open(mask_tif) as file:
-        mask = file.read(1, out_shape=image.shape[:2], resampling=Resampling.nearest)
-    painted = _palette(classes)[mask]
-    shows = ~np.isin(mask, [NODATA, OUTSIDE])[..., None]
+def draw(image: NDArray[np.uint8], painting: Painting, title: str, target: Path) -> None:
+    """Draw `target`, a PNG, from the image's picture and that of the finished result, of the same size."""
+    painted, shows = painting.picture, painting.shows[..., None]
     overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painted, image).astype(np.uint8)
-    sheet = _sheet([image, painted, overlay], [title, "mask", "overlay"], _entries(classes, counts))
-    sheet.save(target, format="PNG", optimize=False)
-
-
-def _palette(classes: Sequence[MaskClass]) -> NDArray[np.uint8]:
-    palette = np.zeros((256, 3), np.uint8)
-    for value, colour in STATUS_COLOURS.items():
-        palette[value] = colour
-    for one in classes:
-        palette[one.value] = rgb(one.colour)
-    return palette
-
-
-def _entries(classes: Sequence[MaskClass], counts: Mapping[int, int]) -> list[tuple[tuple[int, int, int], str]]:
-    """(colour, words) of each class, and of each status that occurs."""
-    total = sum(counts.values()) or 1
-    named = {one.value: (rgb(one.colour), one.name) for one in classes}
-    named |= {value: (STATUS_COLOURS[value], name) for value, name in STATUSES.items() if counts.get(value)}
-    return [(colour, f"{name}  {100 * counts.get(value, 0) / total:.2f} %") for value, (colour, name) in named.items()]
+    _sheet([image, painted, overlay], [title, painting.title, "overlay"], painting.entries).save(
+        target, format="PNG", optimize=False
+    )
 
 
 def _sheet(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.settings import FAILED, NODATA, OUTSIDE
+from pipeline.settings import statuses
 from pipeline.settle import Settled
 from pipeline.store.fold import Fold
 from pipeline.store.record import State
 
-STATUSES = {FAILED: "failed", OUTSIDE: "outside", NODATA: "nodata"}
 NAMED = 100  # failures that a report names; the ledger has them all
 
 
@@ -28,14 +27,14 @@ class Facts:
         plan, fold = self.settled.plan, self.fold
         tally = fold.tally()
         pixels = plan.grid.height * plan.grid.width
-        predicted = sum(fold.counts.get(one.value, 0) for one in plan.network.card.classes)
+        predicted, outside = self._predicted(), int(statuses(plan.network.card.mask_dtype).outside)
         return {
             "scene": plan.scene.name,
             "complete": not tally[State.PENDING],
             "blocks": {state.name.lower(): count for state, count in tally.items()},
             "pixels": pixels,
             "area": plan.area.as_dict() if plan.area else None,
-            "megapixels_per_second": (pixels - fold.counts.get(OUTSIDE, 0)) / 1e6 / self.seconds
+            "megapixels_per_second": (pixels - fold.counts.get(outside, 0)) / 1e6 / self.seconds
             if self.seconds > 0
             else None,
             "seconds": self.seconds,
@@ -86,12 +85,23 @@ class Facts:
             )
         return told
 
+    def _predicted(self) -> int:
+        """How many pixels the network has told of."""
+        plan, counts = self.settled.plan, self.fold.counts
+        pending = sum(plan.grid.owned(int(block)).area for block in self.fold.of(State.PENDING))
+        without = sum(counts.get(value, 0) for value in statuses(plan.network.card.mask_dtype).named())
+        return plan.grid.scene.area - pending - without
+
     def _classes(self) -> list[dict[str, Any]]:
-        """Pixels and area of every class, and of every status that occurs."""
+        """Pixels and area of every class, and of every status that occurs.
+
+        Where the mask has a band for each class, a pixel counts for each that it has; for the first where it has none.
+        """
         plan, counts = self.settled.plan, self.fold.counts
         pixel_area, areas = plan.scene.pixel_area(), self.fold.area
-        named = {one.value: one.name for one in plan.network.card.classes}
-        named |= {value: name for value, name in STATUSES.items() if counts.get(value)}
+        card = plan.network.card
+        named = {one.value: one.name for one in card.legend}
+        named |= {value: name for value, name in statuses(card.mask_dtype).named().items() if counts.get(value)}
         return [
             {
                 "value": value,
@@ -103,7 +113,7 @@ class Facts:
         ]
 
     def _disagreement(self, predicted: int) -> dict[str, float] | None:
-        """How far overlapping windows were apart, in probability; None where none overlapped."""
+        """How far overlapping windows were apart, in probability or as values; None where none overlapped."""
         if self.settled.plan.margin.kind.value != "blend":
             return None
         total, greatest = self.fold.spread

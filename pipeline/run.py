@@ -232,7 +232,7 @@ def _header(plan: Plan) -> dict[str, Any]:
 
 def lay_out(plan: Plan, store: Path) -> None:
     """Write the hierarchy's metadata, or repair it; the same bytes each time."""
-    legend = [(one.value, one.name, one.colour) for one in plan.network.card.classes]
+    legend = [(one.value, one.name, one.colour) for one in plan.network.card.legend]
     create(store, plan.grid, plan.products, plan.grid.chunk, georef=plan.georef, classes=legend)
 
 

@@ -10,17 +10,43 @@ import re
 from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
+import numpy as np
 import yaml
+from numpy.typing import DTypeLike
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pipeline.errors import SettingsError
 
-FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class
+FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class, in a raster of bytes
 TISSUE = "tissue"  # the area that a slide says itself; a file of that name is ./tissue
-HIGHEST_CLASS = 252
+HIGHEST_CLASS = 65532  # of a mask of 16 bits; one of bytes ends at 252
 STEPS = 250  # confidence and probabilities are stored in steps of 1/250, so that the three statuses keep their values
+
+
+class Statuses(NamedTuple):
+    """The numbers that stand for a pixel without a value of its own."""
+
+    failed: float
+    outside: float
+    nodata: float
+
+    def named(self) -> dict[int, str]:
+        """The names of the numbers, for a raster that has one for each."""
+        return {int(number): name for number, name in zip(self, self._fields, strict=True)}
+
+
+def statuses(dtype: DTypeLike) -> Statuses:
+    """The statuses of a raster: the three highest numbers of unsigned ones; not a number for all three in floats.
+
+    What a pixel of floats lacks is said by the mask beside it.
+    """
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return Statuses(np.nan, np.nan, np.nan)
+    highest = int(np.iinfo(kind).max)
+    return Statuses(highest - 2, highest - 1, highest)
 
 
 class Device(StrEnum):

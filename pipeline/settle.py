@@ -14,7 +14,6 @@ import onnx
 
 from pipeline.aoi import Interest, interest_of
 from pipeline.budget import (
-    BYTES_PER_BLOCK,
     MIB,
     SLACK,
     Budget,
@@ -22,6 +21,7 @@ from pipeline.budget import (
     block_bytes,
     demand_window,
     disk_bytes,
+    ledger_bytes,
     publish_bytes,
     stage_bytes,
 )
@@ -150,6 +150,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     """
     demand_bands(network.card, scene)
     interest = interest_of(job, scene)
+    products = products_of(job, network.card)
     zoom, seen_at = zoom_of(job, network.card, scene)
     view = scene if zoom == 1 else resized(scene, zoom)
     eats = calibrated(network.card, scene)
@@ -161,7 +162,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         tuner.demand_relaxable(network, grid.window)
     probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
     choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
-    products, own = products_of(job, network.card), replace(network, card=eats)
+    own = replace(network, card=eats)
     plan = Plan(
         scene=scene,
         network=own,
@@ -242,7 +243,7 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
     """
     window = plan.recipe.window**2 * plan.recipe.batch
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
-    ledger = len(plan.grid) * BYTES_PER_BLOCK
+    ledger = ledger_bytes(plan.grid, plan.network.card)
     staged = plan.scene if reason_to_stage(plan.scene) else None
     at_once = max(publish_bytes(plan.grid, plan.products), stage_bytes(staged) if staged else 0)
     one = Budget(

@@ -13,8 +13,10 @@ from pipeline.child import in_child
 from pipeline.errors import ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.lay import rounded_up
+from pipeline.network.card import Card
 from pipeline.network.engine import Engine
 from pipeline.network.host import Recipe
+from pipeline.network.rule import unit
 from pipeline.plan import Kind, Margin, Network
 from pipeline.probe import Probe, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
@@ -38,12 +40,12 @@ class Trial:
     device: str
 
     def one_pass(self, crop: Rect, margin: int) -> NDArray[np.float32]:
-        """Probabilities (class, row, col) float32 of a square crop, from one window that reaches `margin` further."""
+        """What is said, (class, row, col) float32, of a square crop by one window that reaches `margin` further."""
         with Reader(self.scene) as reader:
             return self._said_of(crop, margin, reader, self._engine(crop.height + 2 * margin))
 
     def cores(self, margin: int) -> dict[Rect, NDArray[np.float32]]:
-        """Probabilities of small cores over the scene that hold a valid pixel, each from a window of this margin."""
+        """What is said of small cores over the scene that hold a valid pixel, each from a window of this margin."""
         side = rounded_up(TRIAL_CORE, self.network.field.stride)
         engine = self._engine(side + 2 * margin)
         with Reader(self.scene) as reader:
@@ -57,9 +59,9 @@ class Trial:
     def _said_of(self, crop: Rect, margin: int, reader: Reader, engine: Engine) -> NDArray[np.float32]:
         pixels, valid = reader.read(crop.grown(margin))
         shift, factor = np.array(self.shift, np.float32), np.array(self.factor, np.float32)
-        probabilities: NDArray[np.float32] = engine.run(pixels[None], valid[None], shift, factor)["probabilities"][0]
+        said: NDArray[np.float32] = engine.run(pixels[None], valid[None], shift, factor)[self.network.card.answer][0]
         start = margin - self.network.field.offset
-        return probabilities[:, start : start + crop.height, start : start + crop.width]
+        return said[:, start : start + crop.height, start : start + crop.width]
 
 
 class Tuner:
@@ -108,9 +110,9 @@ def try_margins(trial: Trial, chosen: int | None) -> Margin:
     if chosen is not None:
         pixels = rounded_up(chosen, field.stride)
         why = f"{chosen} px were asked for; the network looks {field.reach} px to each side"
-        return Margin(pixels, Kind.CHOSEN, why, _difference(trial.cores(pixels), exact))
+        return Margin(pixels, Kind.CHOSEN, why, _difference(trial.cores(pixels), exact, trial.network.card))
     for pixels in candidates(field.stride, field.margin, field.offset):
-        difference = _difference(trial.cores(pixels), exact)
+        difference = _difference(trial.cores(pixels), exact, trial.network.card)
         if difference <= TOLERANCE:
             why = f"the smallest tried within {TOLERANCE}; the exact {field.margin} px would more than double the work"
             return Margin(pixels, Kind.MEASURED, why, difference)
@@ -125,9 +127,10 @@ def candidates(stride: int, exact: int, least: int = 0) -> Iterator[int]:
         pixels += rounded_up(math.ceil(pixels / 4), stride)
 
 
-def _difference(found: dict[Rect, NDArray[np.float32]], exact: dict[Rect, NDArray[np.float32]]) -> float:
-    """The largest |Δp|; 0 where there is nothing to compare."""
-    return max((float(np.abs(core - exact[crop]).max()) for crop, core in found.items()), default=0.0)
+def _difference(found: dict[Rect, NDArray[np.float32]], exact: dict[Rect, NDArray[np.float32]], card: Card) -> float:
+    """The largest |Δp|, for values in parts of their range; 0 where there is nothing to compare."""
+    largest = max((float(np.abs(core - exact[crop]).max()) for crop, core in found.items()), default=0.0)
+    return largest / unit(exact.values(), card)
 
 
 def crops(scene: Scene, side: int, count: int = CROPS) -> list[Rect]:

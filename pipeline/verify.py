@@ -14,7 +14,7 @@ from pipeline.child import in_child
 from pipeline.errors import SettingsError
 from pipeline.folder import Folder
 from pipeline.grid import Rect, Stitch
-from pipeline.network.rule import classes_of
+from pipeline.network.rule import classes_of, unit
 from pipeline.plan import Plan, demand_same
 from pipeline.predict import Stopwatch, predict_block
 from pipeline.settle import Settled
@@ -25,12 +25,15 @@ from pipeline.tune import Trial
 from pipeline.work import bench, close_bench
 
 AGREEMENT = 0.999  # of the pixels, between two numeric classes
+APART = 2e-2  # |Δp|, or the part of their range that values may be apart, between two numeric classes
 CROP = 1024  # px: the largest crop that is done in one pass
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of a verification. `agreement` is the part of pixels that are the same; differences are |Δp|."""
+    """What came of a verification. `agreement` is the part of pixels that are the same; differences are |Δp|,
+    for values in parts of their range.
+    """
 
     scene: str
     same_class: bool
@@ -107,7 +110,7 @@ def _judged(
 def _allowed(plan: Plan) -> float:
     """|Δp| that an exact margin may show: none on the CPU, rounding where interpolation or a GPU rounds."""
     if plan.choices.device != "cpu":
-        return 2e-2
+        return APART
     return 1e-4 if plan.margin.kind.value.endswith("rounding") else 0.0
 
 
@@ -123,7 +126,7 @@ def compare_blocks(plan: Plan, blocks: tuple[int, ...], same_class: bool) -> tup
     """(pixels, pixels that differ) of blocks computed again.
 
     On the same numeric class a pixel is the same where all products are; on another their steps round otherwise, and
-    the mask is compared alone.
+    the mask is compared alone; values may then be apart by a small part of their range.
     """
     sink, pixels, differing = Sink(Path(plan.store)), 0, 0
     for block in blocks:
@@ -131,12 +134,28 @@ def compare_blocks(plan: Plan, blocks: tuple[int, ...], same_class: bool) -> tup
         again = predict_block(bench(plan), block, Stopwatch()).rasters
         differs = np.zeros(owned.shape, np.bool_)
         for name, raster in again.items():
-            if same_class or name == "mask":
-                differs |= (raster != sink.read(name, owned)).reshape(-1, *owned.shape).any(axis=0)
+            had = sink.read(name, owned)
+            if same_class:
+                there = (raster != had) & ~(np.isnan(raster) & np.isnan(had))
+            elif name == "mask":
+                there = raster != had
+            elif name == "values":
+                there = _far_apart(raster, had)
+            else:
+                continue
+            differs |= there.reshape(-1, *owned.shape).any(axis=0)
         differing += int(np.count_nonzero(differs))
         pixels += owned.area
     close_bench()
     return pixels, differing
+
+
+def _far_apart(raster: NDArray[np.float32], had: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where values differ by more than two numeric classes may; where both are none they do not."""
+    numbers = had[np.isfinite(had)]
+    span = float(np.ptp(numbers)) if numbers.size else 0.0
+    apart: NDArray[np.bool_] = ~np.isclose(raster, had, rtol=0, atol=APART * (span or 1.0), equal_nan=True)
+    return apart
 
 
 def compare_crop(plan: Plan, block: int) -> tuple[Rect, float, int]:
@@ -154,5 +173,6 @@ def compare_crop(plan: Plan, block: int) -> tuple[Rect, float, int]:
             part = trial.one_pass(core, grid.margin)
             reference: NDArray[np.float32] = whole[:, *core.slices(crop)]
             greatest = max(greatest, float(np.abs(part - reference).max()))
-            flips += int(np.count_nonzero(classes_of(part, card) != classes_of(reference, card)))
-    return crop, greatest, flips
+            flipped = classes_of(part, card) != classes_of(reference, card)
+            flips += int(np.count_nonzero(flipped.reshape(-1, *flipped.shape[-2:]).any(axis=0)))
+    return crop, greatest / unit([whole], card), flips

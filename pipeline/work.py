@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from pipeline.aoi import fence_of, fenced
 from pipeline.budget import peak_memory
 from pipeline.errors import BlockError, DeviceError, InputError, ModelError
 from pipeline.grid import Rect
+from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
 from pipeline.network.engine import Engine
 from pipeline.network.fuse import fuse
@@ -25,10 +27,10 @@ from pipeline.network.host import Recipe
 from pipeline.network.model_file import load_model
 from pipeline.network.rescale import rescaled, trimmed
 from pipeline.plan import Network, Plan
-from pipeline.predict import Bench, Made, Stopwatch, predict_block
+from pipeline.predict import Bench, Made, Stopwatch, all_of, predict_block
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene, row_areas
-from pipeline.settings import FAILED
+from pipeline.settings import statuses
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
 
@@ -113,7 +115,7 @@ def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attem
     owned = open_bench.plan.grid.owned(block)
     with watch("write"):
         shards = {name: open_bench.sink.put(name, owned, raster) for name, raster in made.rasters.items()}
-    counts, area = census(open_bench.plan.scene, owned, made.rasters["mask"])
+    counts, area = census(open_bench.plan.scene, owned, made.rasters["mask"], open_bench.plan.network.card)
     return Record(
         block=block,
         state=made.state,
@@ -129,29 +131,51 @@ def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attem
 
 
 def put_failed(plan: Plan, failed: Record) -> Record:
-    """Write FAILED over a block that is given up, but where it is outside the area, and complete its record."""
+    """Write that it failed over a block that is given up, but where it is outside the area, and complete its record."""
     owned = plan.grid.owned(failed.block)
     sink = Sink(Path(plan.store))
     fence = fence_of(plan.area, plan.scene)
-    shards = {}
-    for product in plan.products:
-        shape = (*((product.channels,) if product.channels else ()), *owned.shape)
-        shards[product.name] = sink.put(product.name, owned, fenced(np.full(shape, FAILED, np.uint8), fence, owned))
-    counts, area = census(plan.scene, owned, fenced(np.full(owned.shape, FAILED, np.uint8), fence, owned))
+    rasters = {name: fenced(raster, fence, owned) for name, raster in all_of("failed", plan, owned).items()}
+    shards = {name: sink.put(name, owned, raster) for name, raster in rasters.items()}
+    counts, area = census(plan.scene, owned, rasters["mask"], plan.network.card)
     return replace(failed, shards=shards, counts=counts, area=area)
 
 
-def census(scene: Scene, owned: Rect, mask: NDArray[np.uint8]) -> tuple[dict[int, int], dict[int, float] | None]:
-    """Count a block's pixels by value, and in a geographic CRS their area in m² by value."""
+def census(scene: Scene, owned: Rect, mask: NDArray[Any], card: Card) -> tuple[dict[int, int], dict[int, float] | None]:
+    """Count a block's pixels by value, and in a geographic CRS their area in m² by value.
+
+    Where the mask has a band for each class, by the value of each class that is there, and by the first class's where
+    none is: a pixel may count for several.
+    """
     areas = row_areas(scene, owned.top, owned.bottom)
     if areas is None:
-        counts = np.bincount(mask.reshape(-1), minlength=256)
-        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}, None
-    by_row = np.stack([np.bincount(row, minlength=256) for row in mask])
-    counts = by_row.sum(axis=0)
-    present = np.flatnonzero(counts)
-    weighed = areas @ by_row[:, present]
+        one_row = mask.reshape(*mask.shape[:-2], 1, -1)
+        present, by_row = _by_layer(one_row, card) if card.layered else _by_value(one_row)
+        return dict(zip(present, by_row.sum(axis=0).tolist(), strict=True)), None
+    present, by_row = _by_layer(mask, card) if card.layered else _by_value(mask)
+    weighed = areas @ by_row
     return (
-        {int(value): int(counts[value]) for value in present},
-        {int(value): float(area) for value, area in zip(present, weighed, strict=True)},
+        dict(zip(present, by_row.sum(axis=0).tolist(), strict=True)),
+        {value: float(area) for value, area in zip(present, weighed, strict=True)},
     )
+
+
+def _by_value(mask: NDArray[Any]) -> tuple[list[int], NDArray[np.int64]]:
+    """The values that are there, and how many pixels of each row (row, value) have each."""
+    pixels: dict[int, NDArray[np.int64]] = {}
+    for number, row in enumerate(mask):
+        counts = np.bincount(row)
+        for value in np.flatnonzero(counts).tolist():
+            pixels.setdefault(value, np.zeros(len(mask), np.int64))[number] = counts[value]
+    present = sorted(pixels)
+    return present, np.stack([pixels[value] for value in present], axis=1)
+
+
+def _by_layer(mask: NDArray[Any], card: Card) -> tuple[list[int], NDArray[np.int64]]:
+    """As `_by_value`, of a mask (class, row, col) of 0, 1 and statuses."""
+    none, *values = card.values
+    pixels = {value: band == 1 for value, band in zip(values, mask, strict=True)}
+    pixels |= {none: (mask == 0).all(axis=0)}
+    pixels |= {status: mask[0] == status for status in statuses(mask.dtype).named()}
+    by_row = {value: there.sum(axis=1) for value, there in sorted(pixels.items()) if there.any()}
+    return list(by_row), np.stack(list(by_row.values()), axis=1)

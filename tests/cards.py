@@ -37,8 +37,11 @@ def scalings(draw, bands):
 def cards(draw, scaling=None):
     """A card with every entry drawn."""
     count = draw(st.integers(1, 4))
-    names = draw(st.lists(_WORDS, min_size=2, max_size=6, unique=True))
-    values = draw(st.lists(st.integers(0, 252), min_size=len(names), max_size=len(names), unique=True))
+    says = draw(st.sampled_from(["logits", "probabilities", "values"]))
+    activation = "none" if says == "values" else draw(st.sampled_from(["softmax", "sigmoid"]))
+    names = draw(st.lists(_WORDS, min_size=1 if says == "values" else 2, max_size=6, unique=True))
+    highest = draw(st.sampled_from([252, 65532]))
+    values = draw(st.lists(st.integers(0, highest), min_size=len(names), max_size=len(names), unique=True))
     colours = st.from_regex("#[0-9a-f]{6}", fullmatch=True)
     optional = st.none() | _WORDS
     return Card.model_validate(
@@ -59,8 +62,9 @@ def cards(draw, scaling=None):
             ],
             "output": draw(st.sampled_from([None, "mask"])),
             "layout": draw(st.sampled_from(["NCHW", "NHWC"])),
-            "says": draw(st.sampled_from(["logits", "probabilities"])),
-            "activation": draw(st.sampled_from(["softmax", "sigmoid"])),
+            "says": says,
+            "activation": activation,
+            "exclusive": says != "values" and draw(st.booleans()),
             "threshold": draw(st.floats(0.01, 0.99)),
             "window": draw(st.none() | st.integers(1, 4096)),
             "architecture": draw(_WORDS),

@@ -100,12 +100,19 @@ def test_identity_is_what_decides_pixels(card):
     identity = card.identity()
     assert Card.of(said | words, "test").identity() == identity
     others = {
-        "classes": [{**entry.model_dump(), "value": (entry.value + 1) % 253} for entry in card.classes],
+        "classes": [{**entry.model_dump(), "value": (entry.value + 1) % 65533} for entry in card.classes],
+        "says": "logits" if card.says == "probabilities" else "probabilities",
+        "activation": "softmax" if card.activation == "sigmoid" else "sigmoid",
+        "exclusive": not card.exclusive,
+    }
+    if card.says == "values":  # the numbers are kept, whatever their channels are called
+        others = {}
+    elif not card.layered and not (card.exclusive and card.activation == "sigmoid" and card.channels > 1):
+        del others["exclusive"]
+    others |= {
         "fill": card.fill + 1,
         "clip": [-7, 7],
         "layout": "NHWC" if card.layout == "NCHW" else "NCHW",
-        "says": "logits" if card.says == "probabilities" else "probabilities",
-        "activation": "softmax" if card.activation == "sigmoid" else "sigmoid",
         "output": "other",
         "gain": [-gain for gain in card.gain],
         "bands": [{"name": band.name, "index": 20 + place} for place, band in enumerate(card.bands)],
@@ -140,7 +147,10 @@ def test_cards_pickle_and_dump(card):
 @settings(max_examples=30)
 def test_channels_and_values(card):
     assert card.channels == len(card.classes) - (1 if card.activation == "sigmoid" else 0)
-    assert card.values == tuple(entry.value for entry in card.classes)
+    assert card.values == tuple(entry.value for entry in card.legend)
+    assert len(card.labels) == card.channels
+    assert np.iinfo(card.mask_dtype).max - 3 >= max(card.values)
+    assert card.mask_dtype == "uint8" or max(card.values) > 252
     assert len(card.file_bands) == len(card.bands)
 
 
@@ -153,9 +163,20 @@ def test_short_forms():
     assert len({default_colour(index) for index in range(253)}) > 200
 
 
+def test_values_have_no_activation_and_name_their_channels():
+    card = Card.of({**SAID, "activation": "none", "says": "values", "classes": ["height"]}, "test")
+    assert (card.channels, card.labels, card.values, card.answer) == (1, ("height",), (0,), "values")
+    said = {key: value for key, value in SAID.items() if key != "activation"} | {"says": "values"}
+    assert Card.of(said, "test").activation == "none"
+
+
 @pytest.mark.parametrize(
     ("said", "words"),
     [
+        ({"says": "values", "activation": "softmax"}, "says values and its activation is softmax"),
+        ({"says": "logits", "activation": "none"}, "says logits and its activation is none"),
+        ({"says": "values", "activation": "none", "exclusive": True}, "values exclude nothing"),
+        ({"says": "values", "activation": "none", "classes": []}, "there is no class"),
         ({"scalng": 1}, r"no card entry `scalng`; did you mean `scaling`\?"),
         ({"scaling": {"kind": "constant", "divided": 2}}, "did you mean `divide_by`"),
         ({"scaling": {"kind": "zscore"}}, "one of none, constant, mean_std, min_max, scene, percentile, window"),
@@ -177,7 +198,7 @@ def test_short_forms():
         ({"classes": ["sea"]}, "the mask has 1 class; it needs at least two"),
         ({"classes": ["sea", "sea"]}, "two classes have the name 'sea'"),
         ({"classes": [{"name": "a", "value": 1}, {"name": "b", "value": 1}]}, "two classes have the value 1"),
-        ({"classes": ["sea", {"name": "land", "value": 253}]}, r"`classes.1.value` cannot be 253"),
+        ({"classes": ["sea", {"name": "land", "value": 65533}]}, r"`classes.1.value` cannot be 65533"),
         ({"classes": {0: "sea", 2: "land"}}, "class `land` has the index 2 at place 1"),
         ({"classes": {"sea": 0, "land": 1}}, "keyed by their index"),
         ({"classes": ["sea", {"name": "land", "colour": "red"}]}, r"`classes.1.colour` cannot be 'red'"),

@@ -44,7 +44,9 @@ def test_it_is_preprocessing_network_and_decision_in_one(drawn, recipe, seed):
     part, rounding = probabilities_of(said, card), 5e-3 if network.half else 1e-6
     # ^ ONNX Runtime leaves out the casts to half and back that the bare network ends with
     clear = clearness(part, card) > rounding
+    assert got["classes"].dtype == card.mask_dtype
     same = got["classes"] == [classes_of(one, card, card.says) for one in said]
+    same = same.reshape(len(said), -1, recipe.core, recipe.core).all(axis=1)
     assert same[clear].all()
     assert network.half or same.all()
     assert got["finite"].all()
@@ -83,9 +85,33 @@ def test_both_ways_to_a_class_agree(drawn, seed):
     got, wide = (engine_of(model, card, recipe).run(*windows) for recipe in (exact, blend))
     part = wide["probabilities"][0][:, 4:12, 4:12]
     clear = clearness(part[None], card)[0] > 1e-6  # where rounding of an exponential could decide, it may
-    np.testing.assert_array_equal(classes_of(part, card)[clear], got["classes"][0][clear])
+    np.testing.assert_array_equal(classes_of(part, card)[..., clear], got["classes"][0][..., clear])
     off = quantised(confidence_of(part, card)).astype(int) - got["confidence"][0]
     assert np.abs(off[clear]).max(initial=0) <= 1
+
+
+@given(networks(), recipes(), st.sampled_from(list(Stitch)), st.integers(0, 99))
+@settings(max_examples=25, deadline=None)
+def test_values_are_what_the_network_says(drawn, recipe, stitch, seed):
+    network = replace(drawn[0], padded=True)
+    card = network.card(range(network.channels), "none", says="values")
+    recipe = replace(recipe, stitch=stitch, confidence=False, probabilities=False)
+    windows = drawn_windows(recipe, network.bands, seed)
+    got = engine_of(network.model(), card, recipe).run(*windows)
+    core = slice(recipe.margin, recipe.margin + recipe.core) if stitch is Stitch.EXACT else slice(None)
+    said = said_by_parts(network, card, windows)[:, :, core, core]
+    np.testing.assert_allclose(got["values"], said, rtol=1e-2 if network.half else 0, atol=1e-2 if network.half else 0)
+    assert (got["values"].dtype, set(got)) == (np.float32, {"values", "finite"})
+
+
+def test_a_thousand_classes_have_values_of_their_own():
+    network, recipe = Network(channels=1000), Recipe(24, 2, 1, "uint8")
+    card = network.card(range(65532, 64532, -1), "softmax")
+    windows = drawn_windows(recipe, 3, 0)
+    got = engine_of(network.model(), card, recipe).run(*windows)["classes"]
+    said = said_by_parts(network, card, windows)[0, :, 2:-2, 2:-2]
+    np.testing.assert_array_equal(got[0], 65532 - said.argmax(axis=0))
+    assert (got.dtype, len(np.unique(got)) > 20) == (np.uint16, True)
 
 
 def test_ties_go_to_the_lowest_index():
@@ -104,9 +130,10 @@ def test_ties_go_to_the_lowest_index():
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("stitch", list(Stitch))
-def test_what_is_not_finite_is_caught_window_by_window(poison, channels, stitch):
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_what_is_not_finite_is_caught_window_by_window(poison, channels, stitch, exclusive):
     network = Network(bands=1, channels=channels)
-    card = network.card([0, 1, 2, 3][: channels + 1], "sigmoid")
+    card = network.card([0, 1, 2, 3][: channels + 1], "sigmoid", exclusive=exclusive)
     recipe = Recipe(20, 4, 3, "float32", stitch)
     model = network.model()
     engine = engine_of(model, card, recipe)

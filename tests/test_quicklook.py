@@ -11,16 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.network.legend import MaskClass
+from pipeline.network.card import Card
+from pipeline.paint import paint
 from pipeline.quicklook import GAP, LINE, PART_BYTES, SIDE, draw, image_of, picture_size
 from pipeline.raster.source import Scene, open_scene
 from pipeline.settings import FAILED, NODATA
 from tests.images import noise, stack_vrt, write_image
 
-CLASSES = (
-    MaskClass(index=0, value=0, name="sea", colour="#0000ff"),
-    MaskClass(index=1, value=9, name="land", colour="#00ff00"),
-)
+CLASSES = [{"value": 0, "name": "sea", "colour": "#0000ff"}, {"value": 9, "name": "land", "colour": "#00ff00"}]
+SAID = {"name": "net", "bands": ["grey"], "scaling": "none", "layout": "NCHW", "says": "logits", "classes": CLASSES}
+CARD = Card.of({**SAID, "activation": "softmax"}, "the test")
 pytestmark = pytest.mark.filterwarnings("error::RuntimeWarning")
 
 
@@ -33,7 +33,8 @@ def sheet_of(folder, scene: Scene, mask: np.ndarray, counts: dict[int, int]) -> 
     with rasterio.open(folder / "mask.tif", "w", "GTiff", scene.width, scene.height, 1, dtype="uint8") as file:
         file.write(mask, 1)
     target = folder / "quicklook.png"
-    draw(image_of(scene), folder / "mask.tif", CLASSES, counts, scene.name, target)
+    image = image_of(scene)
+    draw(image, paint(folder, CARD, counts, sum(counts.values()), image.shape[:2]), scene.name, target)
     with Image.open(target) as picture:
         assert (picture.format, picture.mode) == ("PNG", "RGB")
         return np.asarray(picture)

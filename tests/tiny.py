@@ -119,8 +119,13 @@ def networks(draw):
         seed=draw(st.integers(0, 999)),
     )
     classes = channels + (activation == "sigmoid")
-    values = draw(st.lists(st.integers(0, 252), min_size=classes, max_size=classes, unique=True))
-    more = {"fill": draw(st.sampled_from([0.0, -2.5])), "threshold": draw(st.sampled_from([0.5, 0.3, 0.9]))}
+    highest = draw(st.sampled_from([252, 252, 65532]))  # bytes, or 16 bits
+    values = draw(st.lists(st.integers(0, highest), min_size=classes, max_size=classes, unique=True))
+    more = {
+        "exclusive": draw(st.booleans()),
+        "fill": draw(st.sampled_from([0.0, -2.5])),
+        "threshold": draw(st.sampled_from([0.5, 0.3, 0.9])),
+    }
     return network, network.card(values, activation, **more)
 
 
@@ -186,7 +191,12 @@ def probabilities_of(said, card):
 
 
 def clearness(part, card):
-    """How far the largest probability is from the next or from the threshold, (n, rows, cols)."""
+    """How far the largest probability is from the next or from the threshold, (n, rows, cols).
+
+    Where each channel has a band of its own, how far the one nearest to the threshold is from it.
+    """
+    if card.layered:
+        return np.abs(part - cut(card, "probabilities")).min(axis=1)
     least = np.full_like(part[:, :1], cut(card, "probabilities") or 0)
     ranked = np.sort(np.concatenate([part, least], axis=1), axis=1)
     return ranked[:, -1] - ranked[:, -2]

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from pipeline.errors import SettingsError
-from pipeline.network.legend import Band, MaskClass, Part, bands_said, classes_said
+from pipeline.network.legend import VALUE, Band, MaskClass, Part, bands_said, classes_said
 from pipeline.network.misread import sentence
 from pipeline.network.scaling import Numbers, OverScene, Scaling, Statistics, WindowStatistics, listed
+from pipeline.settings import FAILED
 
 PixelType = Literal["uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64"]
 
@@ -22,8 +23,11 @@ class Card(Part):
 
     A raw pixel becomes ((raw × gain + offset) scaled as `scaling` says, then clipped); an invalid one becomes `fill`.
     With `softmax` the network has a channel for each class and the most probable wins, the lowest index where they
-    tie. With `sigmoid` it has a channel for each class but the first: the most probable channel's class where that
-    reaches `threshold`, else the first class. Raises SettingsError through `Card.of`, pydantic's own error otherwise.
+    tie. With `sigmoid` it has a channel for each class but the first, and each channel's class is there where it
+    reaches `threshold`: a band of the mask each, or, for one channel or with `exclusive`, the most probable channel's
+    class, the first class where none reaches it. Where the network says `values`, each of `classes` names a channel
+    of numbers, and the mask says only where there are some. Raises SettingsError through `Card.of`, pydantic's own
+    error otherwise.
     """
 
     name: str = Field(min_length=1, description="what the model is called")
@@ -55,8 +59,11 @@ class Card(Part):
     )
     output: str | None = Field(default=None, description="which output is the mask's; none: the only one")
     layout: Literal["NCHW", "NHWC"] = Field(description="NCHW or NHWC, of input and output")
-    says: Literal["logits", "probabilities"] = Field(description="logits or probabilities")
-    activation: Literal["softmax", "sigmoid"] = Field(description="softmax (one class wins) or sigmoid (by channel)")
+    says: Literal["logits", "probabilities", "values"] = Field(description="logits, probabilities, or values (numbers)")
+    activation: Literal["softmax", "sigmoid", "none"] = Field(
+        description="softmax (one class wins), sigmoid (by channel), or none, for values"
+    )
+    exclusive: bool = Field(default=False, description="sigmoid: one band of the most probable class, not one for each")
     threshold: float = Field(default=0.5, gt=0, lt=1, description="sigmoid: the least probability of a class")
     window: int | None = Field(default=None, ge=1, description="the side in pixels that the network was trained on")
     architecture: str = Field(default="unknown", min_length=1, description="such as U-Net")
@@ -66,11 +73,13 @@ class Card(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_for_each_band(cls, said: object) -> object:
-        """Repeat a single gain or offset for all bands, so that equal cards are equal."""
+    def _said_in_full(cls, said: object) -> object:
+        """Repeat a single gain or offset for all bands, so that equal cards are equal; values have no activation."""
         if not isinstance(said, Mapping) or not isinstance(said.get("bands"), Sized):
             return said
         full = dict(said)
+        if said.get("says") == "values":
+            full.setdefault("activation", "none")
         for key, default in (("gain", 1.0), ("offset", 0.0)):
             numbers = listed(said.get(key, default))
             if isinstance(numbers, list | tuple) and len(numbers) == 1:
@@ -85,7 +94,21 @@ class Card(Part):
                 raise ValueError(f"{key} holds {count} numbers for {len(self.bands)} bands; say one, or one for each")
         if 0 in self.gain:
             raise ValueError("a gain is 0; it would wipe its band out")
-        if len(self.classes) < 2:
+        return self
+
+    @model_validator(mode="after")
+    def _laws_of_the_answer(self) -> Card:
+        if (self.says == "values") != (self.activation == "none"):
+            raise ValueError(
+                f"the network says {self.says} and its activation is {self.activation}; values have none, and logits "
+                "and probabilities have softmax or sigmoid"
+            )
+        if self.says == "values":
+            if self.exclusive:
+                raise ValueError("values exclude nothing; leave `exclusive` out")
+            if not self.classes:
+                raise ValueError("there is no class; classes name each channel of values, such as [height]")
+        elif len(self.classes) < 2:
             raise ValueError(
                 f"the mask has {len(self.classes)} class; it needs at least two, such as [background, roof]"
             )
@@ -124,9 +147,34 @@ class Card(Part):
         return len(self.classes) - (self.activation == "sigmoid")
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """What each channel of the network's answer stands for."""
+        return tuple(entry.name for entry in self.classes[-self.channels :])
+
+    @property
+    def layered(self) -> bool:
+        """Whether the mask has a band for each channel, of 0 and 1."""
+        return self.activation == "sigmoid" and self.channels > 1 and not self.exclusive
+
+    @property
+    def legend(self) -> tuple[MaskClass, ...]:
+        """What the mask tells apart: the classes, or for values one that says that there is a number."""
+        return VALUE if self.says == "values" else self.classes
+
+    @property
     def values(self) -> tuple[int, ...]:
         """The classes' values in the mask, by index."""
-        return tuple(entry.value for entry in self.classes)
+        return tuple(entry.value for entry in self.legend)
+
+    @property
+    def mask_dtype(self) -> Literal["uint8", "uint16"]:
+        """The least type that holds every class beside the three statuses."""
+        return "uint8" if max(self.values) < FAILED else "uint16"
+
+    @property
+    def answer(self) -> Literal["probabilities", "values"]:
+        """What the network's answer is brought to where it is compared or blended."""
+        return "values" if self.says == "values" else "probabilities"
 
     @property
     def file_bands(self) -> tuple[int, ...]:
@@ -163,7 +211,7 @@ class Card(Part):
         Names, colours, licence, scores and resolution are left out; so is the window, which the plan freezes, and
         what the scene's fingerprint says already.
         """
-        return {
+        said = {
             "bands": list(self.file_bands),
             "scaling": self._scaling_identity(),
             "clip": [float(np.float32(end)) for end in self.clip] if self.clip else None,
@@ -175,6 +223,7 @@ class Card(Part):
             "activation": self.activation,
             "threshold": self.threshold if self.activation == "sigmoid" else None,
         }
+        return said | ({"one band each": True} if self.layered else {})
 
     def _scaling_identity(self) -> dict[str, Any]:
         if isinstance(self.scaling, OverScene | WindowStatistics):

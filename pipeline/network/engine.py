@@ -172,12 +172,16 @@ def check_against_cpu(
 ) -> float:
     """Run the same windows (what `Engine.run` takes) on the engine and on the CPU, and compare.
 
-    Returns the share of pixels that agree: on the class, or, for blending, on probabilities to 0.02. Raises DeviceError
+    Returns the share of pixels that agree: on the class, or, for blending, on probabilities to 0.02; on values to 0.02
+    of the range that they span. Raises DeviceError
     where it is less than 0.999: the device computes something else.
     """
     ours, theirs = engine.run(*windows), Engine(fused, Device.CPU).run(*windows)
     if "classes" in ours:
         agree = ours["classes"] == theirs["classes"]
+    elif "values" in ours:
+        span = float(np.ptp(theirs["values"])) or 1.0
+        agree = np.abs(ours["values"] - theirs["values"]) <= _PROBABILITIES_AGREE * span
     else:
         agree = np.abs(ours["probabilities"] - theirs["probabilities"]) <= _PROBABILITIES_AGREE
     share = float(agree.mean())

@@ -4,10 +4,11 @@
         x = Where(valid, (float(pixels) − shift) × factor, fill)
         → layout and type of the network → the network, relaxed to the window → the card's output
         → the core, as float32 (batch, C, core, core)
-    classes (batch, core, core) uint8, values of the card     finite (batch,) bool
+    classes (batch, core, core) uint8 or uint16, values of the card; or (batch, C, core, core) of 0 and 1
+    values (batch, C, core, core) float32, where the network says values, and no classes     finite (batch,) bool
     confidence (batch, core, core) uint8, probabilities (batch, C, core, core) uint8, where asked for, in steps of 1/250
 
-For blending the graph ends earlier: probabilities (batch, C, v, v) float32 of all that the network says of
+For blending the graph ends earlier: probabilities or values (batch, C, v, v) float32 of all that the network says of
 a window, v = w − 2 × the field's offset, and finite over the same.
 All shapes are fixed. The graph's own names carry a prefix that the network does not use; `Engine` takes it off.
 """

@@ -1,4 +1,4 @@
-"""The fused graph's last part: what the network says becomes classes, steps of confidence, or probabilities."""
+"""The fused graph's last part: what the network says becomes classes, steps of confidence, probabilities or values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from pipeline.network.card import Card
 from pipeline.network.host import Host, Recipe, dims_of
-from pipeline.network.nodes import BOOL, BYTE, FLOAT, Nodes, Ports
+from pipeline.network.nodes import BOOL, BYTE, FLOAT, UNSIGNED, Nodes, Ports
 from pipeline.network.rule import cut
 from pipeline.settings import STEPS
 
@@ -29,8 +29,14 @@ def leave(nodes: Nodes, network: Host, core: tuple[int, int] | None) -> str:
 
 def exact_outputs(nodes: Nodes, said: str, card: Card, recipe: Recipe) -> Ports:
     """Classes, finiteness and what else is asked for, of the core; returns the outputs."""
-    core = recipe.core
-    outputs = _finite(nodes, said, recipe) | {"classes": (BYTE, [recipe.batch, core, core])}
+    core, finite = recipe.core, _finite(nodes, said, recipe)
+    every = [recipe.batch, card.channels, core, core]
+    if card.says == "values":
+        nodes.add("Identity", said, into="values")
+        return finite | {"values": (FLOAT, every)}
+    if card.layered:
+        return finite | _layers(nodes, said, card, recipe, every)
+    outputs = finite | {"classes": (UNSIGNED[card.mask_dtype], [recipe.batch, core, core])}
     best, below = _classes(nodes, said, card)
     if recipe.confidence:
         certain = _confidence(nodes, said, best, below, card)
@@ -38,17 +44,40 @@ def exact_outputs(nodes: Nodes, said: str, card: Card, recipe: Recipe) -> Ports:
         outputs["confidence"] = BYTE, [recipe.batch, core, core]
     if recipe.probabilities:
         _quantised(nodes, _probabilities(nodes, said, best, card), into="probabilities")
-        outputs["probabilities"] = BYTE, [recipe.batch, card.channels, core, core]
+        outputs["probabilities"] = BYTE, every
+    return outputs
+
+
+def _layers(nodes: Nodes, said: str, card: Card, recipe: Recipe, every: list[int]) -> Ports:
+    """Classes, and what else is asked for, where each channel has a band of its own; returns the outputs."""
+    below = nodes.add("Less", said, nodes.constant(cut(card, card.says) or np.float32(0)))
+    kind = UNSIGNED[card.mask_dtype]
+    nodes.add("Cast", nodes.add("Not", below), to=kind, into="classes")
+    outputs: Ports = {"classes": (kind, every)}
+    if not (recipe.confidence or recipe.probabilities):
+        return outputs
+    parts = _probabilities(nodes, said, said, card)
+    if recipe.confidence:
+        left = nodes.add("Sub", nodes.constant(np.float32(1)), parts)
+        certain = nodes.add("Min", *_channels(nodes, nodes.add("Where", below, left, parts), card))
+        nodes.over("Squeeze", _quantised(nodes, certain), [1], into="confidence")
+        outputs["confidence"] = BYTE, [every[0], *every[2:]]
+    if recipe.probabilities:
+        _quantised(nodes, parts, into="probabilities")
+        outputs["probabilities"] = BYTE, every
     return outputs
 
 
 def blend_outputs(nodes: Nodes, said: str, card: Card, recipe: Recipe, side: int) -> Ports:
-    """Probabilities and finiteness of all `side` × `side` pixels that the network says; returns the outputs."""
+    """Probabilities or values, and finiteness, of all `side` × `side` pixels that the network says; the outputs."""
     outputs = _finite(nodes, said, recipe)
-    channels = _channels(nodes, said, card)
-    best = nodes.add("Max", *channels) if len(channels) > 1 else said
-    nodes.add("Identity", _probabilities(nodes, said, best, card), into="probabilities")
-    return outputs | {"probabilities": (FLOAT, [recipe.batch, card.channels, side, side])}
+    answer = said
+    if card.says == "logits":
+        channels = _channels(nodes, said, card)
+        best = nodes.add("Max", *channels) if len(channels) > 1 else said
+        answer = _probabilities(nodes, said, best, card)
+    nodes.add("Identity", answer, into=card.answer)
+    return outputs | {card.answer: (FLOAT, [recipe.batch, card.channels, side, side])}
 
 
 def _finite(nodes: Nodes, said: str, recipe: Recipe) -> Ports:
@@ -70,7 +99,9 @@ def _classes(nodes: Nodes, said: str, card: Card) -> tuple[str, str | None]:
     A chain of comparisons on single channels: ArgMax takes four times as long on the CPU, and 64 bits a pixel.
     """
     least = cut(card, card.says)
-    values = [nodes.constant(np.uint8(value)) for value in card.values[least is not None :]]
+    wide = card.mask_dtype != "uint8"  # ONNX Runtime has no Where for 16 bits
+    values = [nodes.constant(np.array(value, "int32" if wide else "uint8")) for value in card.values]
+    none = values.pop(0) if least is not None else ""
     best, *others = _channels(nodes, said, card)
     chosen = values[0]
     for value, channel in zip(values[1:], others, strict=True):
@@ -79,7 +110,9 @@ def _classes(nodes: Nodes, said: str, card: Card) -> tuple[str, str | None]:
     below = None
     if least is not None:
         below = nodes.add("Less", best, nodes.constant(least))
-        chosen = nodes.add("Where", below, nodes.constant(np.uint8(card.values[0])), chosen)
+        chosen = nodes.add("Where", below, none, chosen)
+    if wide:
+        chosen = nodes.add("Cast", chosen, to=UNSIGNED[card.mask_dtype])
     nodes.over("Squeeze", chosen, [1], into="classes")
     return best, below
 

@@ -36,6 +36,10 @@ class MaskClass(Part):
     colour: Annotated[str, Field(pattern="^#[0-9a-f]{6}$"), BeforeValidator(lambda c: str(c).lower())]
 
 
+VALUE = (MaskClass(index=0, value=0, name="value", colour=_COLOURS[0]),)
+"""The legend of a mask beside rasters of numbers."""
+
+
 def default_colour(index: int) -> str:
     """Give class `index` a colour of its own, always the same."""
     if index < len(_COLOURS):

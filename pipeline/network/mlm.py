@@ -36,6 +36,7 @@ _OWN_ENTRIES = (
     "output",
     "says",
     "activation",
+    "exclusive",
     "threshold",
     "training_data",
     "scores",
@@ -88,6 +89,8 @@ def to_mlm(card: Card, model: ModelProto) -> dict[str, Any]:
         **_said({"gsd": card.resolution, "license": card.licence}),
     }
     own = card.model_dump(mode="json", include=set(_OWN_ENTRIES))
+    if not card.exclusive:
+        del own["exclusive"]
     if _is_plain(card):  # value_scaling says it all
         own = {key: value for key, value in own.items() if key not in ("gain", "offset", "scaling")}
     return properties | {_OWN + key: value for key, value in own.items()}

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 _AXES_ARE_INPUTS = 13  # the operator set since which Squeeze, Unsqueeze and ReduceSum take their axes as an input
 FLOAT, BYTE, BOOL = int(TensorProto.FLOAT), int(TensorProto.UINT8), int(TensorProto.BOOL)
+UNSIGNED = {"uint8": BYTE, "uint16": int(TensorProto.UINT16)}
 
 Ports: TypeAlias = dict[str, tuple[int, list[int]]]
 """Inputs or outputs of the fused graph by name: element type and shape."""

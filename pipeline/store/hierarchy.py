@@ -2,7 +2,7 @@
 
     mask.zarr/          mask, confidence, … at level 0, with x, y and spatial_ref: what a reader finds at the root
     mask.zarr/1/        the same at half the side, made from level 0; and so on until the longer side is at most 512
-    shard = block, chunk = core or a whole fraction of it, zstd, fill 255; a shard of nothing but 255 has no file
+    shard = block, chunk = core or a whole fraction of it, zstd, filled with nodata; a shard of nothing else has no file
 
 No time, host, path or number of workers stands in it: the same job gives the same bytes. (The shard's side is there,
 as the format wants it; it is the block's.)
@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 from zarr.storage import MemoryStore
 
 from pipeline.errors import SettingsError
 from pipeline.grid import Grid
-from pipeline.settings import FAILED, NODATA, OUTSIDE, STEPS
+from pipeline.settings import STEPS, statuses
 from pipeline.store.georef import (
     GRID_MAPPING,
     Attributes,
@@ -37,30 +38,32 @@ from pipeline.store.ome import image_label
 
 COARSEST = 512  # the longer side of the last level is at most this, in pixels
 _ZSTD = ZstdCodec(level=3, checksum=True)  # a reader who knows no ledger still notices a wrong bit
-_STATUSES = ((FAILED, "failed"), (OUTSIDE, "outside"), (NODATA, "nodata"))
-_MASK = "mask"  # the one product whose values are classes; the others are steps between 0 and 1
+_MASK = "mask"  # the one product whose values are classes; the others are steps between 0 and 1, or numbers
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One array of a result: uint8, (y, x), or (class, y, x) where it has channels.
+    """One array of a result, (y, x), or (class, y, x) where it has channels.
 
     Parameters
     ----------
     name
-        "mask", "confidence", "probabilities" or "disagreement".
+        "mask", "confidence", "probabilities", "values" or "disagreement".
     channels
         How many, each with a label; None for an array of two dimensions.
     labels
         What each channel is; empty without channels.
+    dtype
+        "uint8", "uint16", or "float32" for numbers of any unit.
 
-    Raises SettingsError where labels and channels differ in number.
+    Raises SettingsError where labels and channels differ in number, or nothing is stored in such a type.
 
     """
 
     name: str
     channels: int | None = None
     labels: tuple[str, ...] = ()
+    dtype: str = "uint8"
 
     def __post_init__(self) -> None:
         if self.channels is not None and self.channels < 1:
@@ -70,6 +73,22 @@ class Product:
                 f"The product {self.name} has {self.channels or 0} channels and {len(self.labels)} labels; "
                 "give each channel one label."
             )
+        if self.dtype not in ("uint8", "uint16", "float32"):
+            raise SettingsError(f"The product {self.name} cannot be stored as {self.dtype}.")
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of a pixel, all channels together."""
+        return (self.channels or 1) * np.dtype(self.dtype).itemsize
+
+    @property
+    def numbers(self) -> bool:
+        """Whether its values are numbers of a unit of their own, not a number where there is none."""
+        return self.dtype == "float32"
+
+    def shape(self, rows: int, cols: int) -> tuple[int, ...]:
+        """The shape of so many pixels of it."""
+        return (rows, cols) if self.channels is None else (self.channels, rows, cols)
 
 
 def levels(height: int, width: int) -> list[tuple[int, int]]:
@@ -175,15 +194,17 @@ def _for_microscopy(
 def _add_product(
     group: zarr.Group, product: Product, shape: tuple[int, int], sides: Mapping[str, tuple[int, int]], said: Attributes
 ) -> None:
-    """An array of 255s."""
+    """An array of nodata."""
     channels = () if product.channels is None else (product.channels,)
     group.create_array(
         product.name,
-        shape=(*channels, *shape),
+        shape=product.shape(*shape),
         shards=(*channels, *sides["shards"]),
         chunks=(*(1 for _ in channels), *sides["chunks"]),
-        dtype="uint8",
-        fill_value=NODATA,  # and no attribute `_FillValue`: xarray would turn classes into floats
+        dtype=product.dtype,
+        fill_value=statuses(
+            product.dtype
+        ).nodata,  # and no attribute `_FillValue`: xarray would turn classes into floats
         compressors=_ZSTD,
         dimension_names=(*("class" for _ in channels), "y", "x"),
         attributes=said,
@@ -210,17 +231,26 @@ def _add_place(group: zarr.Group, georef: Georef, level: int, shape: tuple[int, 
 
 def _meaning(product: Product, classes: Sequence[tuple[int, str, str]]) -> Attributes:
     """What the values of a product are: CF's flags, and STAC's classification for the mask."""
+    labels: Attributes = {"labels": list(product.labels)} if product.labels else {}
+    if product.numbers:
+        said: Attributes = {"long_name": product.name, "comment": f"not a number where {_MASK} holds a status"}
+        return said | labels
+    named = statuses(product.dtype).named()
+    if product.name == _MASK and product.channels:
+        colours = [colour for _, _, colour in classes[-product.channels :]]
+        said = {"long_name": "whether each pixel is of the class", "label_colors": " ".join(colours)}
+        return said | _flags([0, 1, *named], ["no", "yes", *named.values()]) | labels
     if product.name == _MASK:
         values, names = [value for value, _, _ in classes], [name for _, name, _ in classes]
         return {
             "long_name": "class of each pixel",
-            **_flags([*values, *(value for value, _ in _STATUSES)], [*names, *(name for _, name in _STATUSES)]),
-            "flag_colors": " ".join([*(colour for _, _, colour in classes), *("#000000" for _ in _STATUSES)]),
-            "classification:classes": [_stac(*said) for said in classes] + [_stac(*said, None) for said in _STATUSES],
+            **_flags([*values, *named], [*names, *named.values()]),
+            "flag_colors": " ".join([*(colour for _, _, colour in classes), *("#000000" for _ in named)]),
+            "classification:classes": [_stac(*said) for said in classes] + [_stac(*s, None) for s in named.items()],
         }
-    said = _flags([value for value, _ in _STATUSES], [name for _, name in _STATUSES])
+    said = _flags(list(named), list(named.values()))
     said |= {"long_name": product.name, "steps": STEPS, "comment": f"value / {STEPS} for values of 0 to {STEPS}"}
-    return said | ({"labels": list(product.labels)} if product.labels else {})
+    return said | labels
 
 
 def _flags(values: list[int], names: list[str]) -> Attributes:

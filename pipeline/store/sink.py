@@ -21,7 +21,7 @@ from pipeline.store.hierarchy import array_name, shard_name, stage_of
 from pipeline.store.objects import ABSENT, Shard, put_whole, remove, shard_at, shard_of
 
 # Workers are the parallelism: a pool of threads in each of them would only fight over the cores. And a shard of nothing
-# but 255 must have no file, whatever the user's zarr is told elsewhere.
+# but nodata must have no file, whatever the user's zarr is told elsewhere.
 zarr.config.set({"threading.max_workers": 1, "async.concurrency": 1, "array.write_empty_chunks": False})
 
 
@@ -40,15 +40,15 @@ class Sink:
     def __reduce__(self) -> tuple[type[Sink], tuple[Path]]:
         return Sink, (self.path,)
 
-    def put(self, product: str, rect: Rect, data: NDArray[np.uint8]) -> Shard:
+    def put(self, product: str, rect: Rect, data: NDArray[Any]) -> Shard:
         """Write one whole shard of level 0: `rect` is a block's, `data` its pixels, (row, col) or (class, row, col).
 
-        Returns the length and CRC-32 of the synced file, or ABSENT where every pixel is 255 and there is no file.
+        Returns the length and CRC-32 of the synced file, or ABSENT where every pixel is nodata and there is no file.
         Raises BlockError where it cannot be written, RoomError where the disk is full, ValueError for part of a shard.
         """
         return self.put_level(product, 0, rect, data)
 
-    def put_level(self, product: str, level: int, rect: Rect, data: NDArray[np.uint8]) -> Shard:
+    def put_level(self, product: str, level: int, rect: Rect, data: NDArray[Any]) -> Shard:
         """Write one whole shard of a level; `rect` is in that level's pixels. Returns and raises like `put`."""
         name = array_name(product, level)
         array, encoded = self._encoder(name)
@@ -64,8 +64,8 @@ class Sink:
         put_whole(file, content, stage=stage_of(self.path), otherwise=BlockError)
         return shard_of(content)
 
-    def read(self, product: str, rect: Rect, level: int = 0) -> NDArray[np.uint8]:
-        """The pixels of a rectangle inside a level, (row, col) or (class, row, col); 255 where no shard is.
+    def read(self, product: str, rect: Rect, level: int = 0) -> NDArray[Any]:
+        """The pixels of a rectangle inside a level, (row, col) or (class, row, col); nodata where no shard is.
 
         Raises BlockError where a shard is damaged.
         """
@@ -77,7 +77,7 @@ class Sink:
                 f"{self.path / array.path} cannot be read at rows {rect.top}–{rect.bottom}, columns "
                 f"{rect.left}–{rect.right} ({error}): a shard is damaged; run again to have it redone."
             ) from error
-        return np.asarray(pixels, dtype=np.uint8)
+        return np.asarray(pixels)
 
     def shape(self, product: str, level: int = 0) -> tuple[int, ...]:
         """The shape of a product's array at a level."""
@@ -124,7 +124,7 @@ class Sink:
         return self._readers[name]
 
 
-def _whole_shard(array: zarr.Array[Any], rect: Rect, data: NDArray[np.uint8]) -> tuple[int, int]:
+def _whole_shard(array: zarr.Array[Any], rect: Rect, data: NDArray[Any]) -> tuple[int, int]:
     """(row, col) of the shard that a rectangle is, among the shards; ValueError if it is not exactly one."""
     rows, cols = array.shape[-2:]
     side = (array.shards or array.chunks)[-1]
@@ -133,6 +133,8 @@ def _whole_shard(array: zarr.Array[Any], rect: Rect, data: NDArray[np.uint8]) ->
     if rect != whole or rect.area == 0:
         raise ValueError(f"{rect} is not one whole shard of {array.path}: the shard that it starts in is {whole}")
     wanted = (*array.shape[:-2], *rect.shape)
-    if data.shape != wanted or data.dtype != np.uint8:
-        raise ValueError(f"{array.path} takes uint8 of shape {wanted} there, not {data.dtype} of shape {data.shape}")
+    if data.shape != wanted or data.dtype != array.dtype:
+        raise ValueError(
+            f"{array.path} takes {array.dtype} of shape {wanted} there, not {data.dtype} of shape {data.shape}"
+        )
     return row, col
