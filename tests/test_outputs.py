@@ -11,6 +11,7 @@ import pytest
 import rasterio
 import zarr
 from PIL import Image
+from shapely.geometry import shape
 
 from pipeline.errors import SettingsError
 from pipeline.folder import Folder
@@ -282,3 +283,12 @@ def test_values_have_no_confidence(folder):
 def test_one_band_each_and_one_of_all_are_different_results(folder):
     identities = [card_of(form).identity() for form in ("layers", "exclusive")]
     assert identities[0] != identities[1]
+
+
+def test_outlines_of_bands_hold_each_class_by_itself(folder, tmp_path):
+    report = run_here(job(folder, "layers", out=tmp_path / "out", products=frozenset({"outlines"})))
+    said = json.loads((tmp_path / "out" / "scene" / "outlines.geojson").read_text())
+    area = dict.fromkeys(("roof", "road", "tree"), 0.0)
+    for feature in said["features"]:
+        area[feature["properties"]["classification"]["name"]] += shape(feature["geometry"]).area
+    assert area == {one["name"]: one["area"] for one in report["classes"] if one["name"] in area}
