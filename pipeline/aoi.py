@@ -100,7 +100,7 @@ def inside_of(fence: Fence | None, rect: Rect) -> NDArray[np.bool_] | bool:
 
 
 def fenced(raster: NDArray[Any], fence: Fence | None, rect: Rect) -> NDArray[Any]:
-    """A raster (…, row, col) of a rectangle with the status of what is outside; as it was where the area cannot be read."""
+    """A raster (…, row, col) of a rectangle, outside the area its status; as it was where the area cannot be read."""
     try:
         inside = np.broadcast_to(inside_of(fence, rect), rect.shape)
     except BlockError:
