@@ -253,6 +253,12 @@ def test_what_bioimageio_puts_after_the_network(beside, after, names, last, expe
     assert (card.activation, card.says, [one.name for one in card.classes], card.threshold) == expected
 
 
+def test_a_denoiser_of_bioimageio_says_values(beside):
+    document = bioimage(names=("clean",), tags=["denoising", "2d"])
+    card = beside(network(2, 1), {"bioimageio.yaml": document}).card
+    assert (card.says, [one.name for one in card.classes]) == ("values", ["clean"])
+
+
 def test_a_step_after_the_network_that_is_not_known_is_refused_by_name(beside):
     document = bioimage(after=[{"id": "stardist_postprocessing_2d"}])
     with pytest.raises(SettingsError, match="stardist_postprocessing_2d"):
@@ -376,6 +382,9 @@ def test_zeiss_says_shapes_and_classes(beside):
     assert (card.layout, card.window, card.activation) == ("NHWC", 64, "softmax")
     with pytest.raises(ModelError, match="is for ObjectDetection"):
         beside(network(1, 2), {"net.json": document | {"Type": "ObjectDetection"}})
+    regression = {key: value for key, value in document.items() if key != "Classes"} | {"Type": "Regression"}
+    card = beside(network(1, 2, layout="NHWC"), {"net.json": regression}, {"scaling": "none"}).card
+    assert (card.says, [one.name for one in card.classes]) == ("values", ["value 1", "value 2"])
 
 
 # STAC MLM

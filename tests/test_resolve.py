@@ -184,6 +184,16 @@ def test_deepness_keys_become_a_card():
     assert factor.tolist() == pytest.approx([1 / 51, 1 / 51, 1 / 25.5])
 
 
+def test_a_regressor_of_deepness_says_values():
+    model = _deepness(
+        network(3, 1, last="Relu"), model_type='"Regressor"', reg_output_scaling=1.1, class_names={"0": "a"}
+    )
+    found = understand(model, Path("a.onnx"))
+    assert (found.card.says, found.card.activation) == ("values", "none")
+    assert [one.name for one in found.card.classes] == ["value"]
+    assert any("multiplied by 1.1; they are kept" in note for note in found.notes)
+
+
 def test_deepness_without_standardization_divides_by_255():
     model = _deepness(network(3, 1, last="Sigmoid"), model_type='"segmentor"', names="{0: 'roof'}")
     card = resolve_card(model, Path("a.onnx"))

@@ -110,9 +110,16 @@ DEEPNESS = {  # what has to be said beside the file, and why it is refused, if i
     "dummy_regression_models__one_output_sigmoid_bsx512x512": (_CLASSES, None),
     "dummy_regression_models__two_outputs_sigmoid_bsx1x512x512": ({}, None),
     "dummy_regression_models__two_outputs_sigmoid_bsx512x512": (_CLASSES, None),
+    "dummy_regression_models__dummy_regression_model": ({}, None),
+    "dummy_regression_models__dummy_regression_model_batched": ({}, None),
+    "dummy_superresolution_model": (_CLASSES | {"classes": ["a", "b", "c"]}, None),
     "dummy_recognition_model": ({}, "2 dimensions ([None, 224]), which is no mask"),
     "one_output_sigmoid_red_detector": (_CLASSES, None),
 }
+
+
+def test_no_model_of_deepness_is_left_out():
+    assert {path.stem for path in MODELS.glob("deepness/*.onnx")} == set(DEEPNESS)
 
 
 @pytest.mark.parametrize("name", DEEPNESS)
@@ -122,7 +129,8 @@ def test_the_models_of_deepness_run_or_are_refused_with_a_reason(run, tmp_path, 
     if said is None:
         assert done.returncode == 0, done.stderr
         assert report["scenes"][0]["state"] == "complete"
-        assert set(np.unique(read(out / "mask.tif"))) <= {0, 1, 255}
+        assert set(np.unique(read(out / "mask.tif"))) <= {0, 1, 2, 255}
+        assert ("multiplied by 1.1" in done.stderr) == ("dummy_regression_model" in name.split("__")[-1])
     else:
         assert done.returncode == 2, done.stderr
         assert said in report["error"]
