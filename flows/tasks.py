@@ -29,7 +29,7 @@ from pipeline.settings import Job, SceneEntry
 from pipeline.settle import Settled, settle
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
-from pipeline.survey import Survey
+from pipeline.survey import Survey, wanted_of
 from pipeline.tune import Tuner
 from pipeline.verify import Verdict, verify
 
@@ -101,8 +101,8 @@ class Office:
 
     def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
         """Plan one scene."""
-        bands = self.job.bands or self.network.card.file_bands
-        scene = self.survey.scene(entry.uri, bands, entry.name, [str(folder.resolve()) for folder in self.job.allow])
+        wanted, allow = wanted_of(self.network.card, self.job), [str(folder.resolve()) for folder in self.job.allow]
+        scene = self.survey.scene(entry.uri, wanted, entry.name, allow)
         self.survey.area(self.job, scene)
         return settle(self.job, self.network, scene, self.tuner, frozen, cores())
 

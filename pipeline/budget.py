@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
@@ -63,6 +64,7 @@ def block_bytes(grid: Grid, scene: Scene, products: tuple[Product, ...], card: C
     if grid.zoom != 1:  # the scene's own pixels, a band of them as float64 with its weights, and the view's rasters
         reading += ceil(grid.hull_side() / grid.zoom) ** 2 * (2 * pixel + 2 + 16)
         reading += hull * sum(each.pixel_bytes for each in products)
+    reading += max((layer.reading_bytes(grid.hull_side()) for layer in scene.layers), default=0)
     writing = grid.block**2 * sum(each.pixel_bytes for each in products) * 3  # rasters, zarr's chunks, a shard's bytes
     census = grid.block * max(256, len(card.legend) + 3) * 8
     return reading + writing + census + (blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0)
@@ -97,16 +99,16 @@ def ledger_bytes(grid: Grid, card: Card) -> int:
 
 
 def stage_bytes(scene: Scene) -> int:
-    """What staging holds beside GDAL's cache: the rows in hand with their validity, and a piece being decoded."""
+    """What staging a file holds beside GDAL's cache: the rows in hand, their validity, a piece being decoded."""
     pixel = np.dtype(scene.dtype).itemsize * len(scene.bands) + 6
     return staging_rows(scene) * scene.width * pixel + scene.tile_bytes + CACHE_BYTES
 
 
-def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Scene | None) -> int:
-    """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, a staged source."""
+def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Sequence[Scene]) -> int:
+    """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, the staged files."""
     pixel = sum(each.pixel_bytes for each in products)
-    source = np.dtype(staged.dtype).itemsize * len(staged.bands) + 1 if staged else 0
-    return grid.scene.area * (pixel * 4 + source) + 16 * MIB
+    source = sum(file.rect.area * (np.dtype(file.dtype).itemsize * len(file.bands) + 1) for file in staged)
+    return grid.scene.area * pixel * 4 + source + 16 * MIB
 
 
 def allowed(asked: int | None) -> int:

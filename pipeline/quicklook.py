@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -45,14 +46,16 @@ def image_of(scene: Scene, within: Rect | None = None) -> NDArray[np.uint8]:
     read, unless the image is a slide.
     """
     size = picture_size(scene)
-    bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
     picture = np.zeros((*size, 3), np.uint8)
     try:
-        if scene.levels:
-            looked, valid = overview(scene, Fraction(max(size), max(scene.height, scene.width)))
-            three = [0, 1, 2] if len(looked) >= 3 else [0, 0, 0]
-            raw, valid = looked[three, : size[0], : size[1]].astype(np.float64), valid[: size[0], : size[1]]
+        if scene.levels or scene.layers:
+            places = [0, 1, 2] if len(scene.bands) >= 3 else [0, 0, 0]
+            shown = tuple(layer for layer in scene.layers if set(places) & set(layer.places))
+            factor = Fraction(max(size), max(scene.height, scene.width))
+            looked, valid = overview(replace(scene, layers=shown), factor)
+            raw, valid = looked[places, : size[0], : size[1]].astype(np.float64), valid[: size[0], : size[1]]
         else:
+            bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
             with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
                 frame = _frame(scene, size, within or scene.rect)
                 parts = [_read(file, bands, *part) for part in _upright_parts(scene, size, frame)]

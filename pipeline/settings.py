@@ -73,6 +73,20 @@ class AreaEntry(BaseModel):
     layer: str | None = None
 
 
+class BandSource(BaseModel):
+    """Where one band of a scene that is a folder lies: a file or a pattern, which band of it, what its numbers mean."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    file: str = Field(min_length=1)
+    band: int = Field(default=1, ge=1, strict=True)
+    gain: float | None = None
+    offset: float | None = None
+
+
+def _band_file(value: object) -> object:
+    return {"file": value} if isinstance(value, str) else value
+
+
 def _margin(value: object) -> object:
     """The command line gives text; the YAML file gives numbers."""
     if isinstance(value, str) and value.isdecimal():
@@ -111,7 +125,9 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
     "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
     "out": "the folder that is to hold a folder for each scene",
-    "bands": "a list of band numbers from 1, such as [4, 3, 2]",
+    "bands": "a list of band numbers from 1, such as [4, 3, 2], or a file for each of the model's bands, such as "
+    "{red: '*_B4.TIF', nir: {file: '*_B5.TIF', band: 1}}",
+    "grid": "finest, coarsest or a band's name",
     "products": "a list of some of confidence, probabilities, disagreement and outlines",
     "allow": "a list of folders",
     "resolution": "model, scene, or metres per pixel, above 0",
@@ -131,9 +147,12 @@ class Job(BaseModel):
     )
     out: Annotated[Path, BeforeValidator(_path)] = Field(description="the folder that holds a folder for each scene")
     card: dict[str, Any] = Field(default_factory=dict, description="what replaces parts of the model's card")
-    bands: Annotated[tuple[Whole, ...], Field(min_length=1)] | None = Field(
-        default=None, description="bands of the image, from 1"
-    )
+    bands: (
+        Annotated[tuple[Whole, ...], Field(min_length=1)]
+        | Annotated[dict[str, Annotated[BandSource, BeforeValidator(_band_file)]], Field(min_length=1)]
+        | None
+    ) = Field(default=None, description="bands of the image, from 1, or a file for each of the model's bands")
+    grid: str = Field(default="finest", description="whose pixels the scene has: finest, coarsest or a band's name")
     aoi: Annotated[str | AreaEntry | None, BeforeValidator(_path)] = Field(
         default=None,
         description="polygons, a mask, or `tissue` for slides: pixels whose centre is outside are 254, and blocks "

@@ -41,7 +41,7 @@ from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.layer import resized
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
-from pipeline.raster.stage import as_staged, reason_to_stage
+from pipeline.raster.stage import as_staged, reason_to_stage, to_stage
 from pipeline.resolution import zoom_of
 from pipeline.settings import Job
 from pipeline.tune import Trial, Tuner
@@ -87,7 +87,7 @@ class Settled:
             "zoom": float(grid.zoom),
             "computed_per_pixel": computed / scene_pixels,
             "bytes_read": decoded,
-            "read_amplification": decoded / once,
+            "read_amplification": decoded / max(once, 1),
             "staged": self.staged,
             "memory": self.budget.as_dict(),
             "disk": self.budget.disk,
@@ -106,11 +106,16 @@ def bytes_read(scene: Scene, grid: Grid, blocks: Sequence[int]) -> tuple[int, in
     if len(blocks) < len(grid):
         hulls = sum(tiles_touched(scene, grid.hull(block)) for block in blocks)
         return hulls, sum(tiles_touched(scene, grid.seen(block)) for block in blocks)
+    if len(scene.layers) > 1:
+        each = [bytes_read(replace(scene, layers=(layer,)), grid, blocks) for layer in scene.layers]
+        return sum(decoded for decoded, _ in each), sum(once for _, once in each)
     down, across = grid.blocks
+    row, col = down // 2, across // 2  # in the middle, where a layer that covers only a part is likeliest to be
     # A hull touches rows × columns of tiles, so the sum over all blocks is a product of two sums.
-    rows = sum(tiles_touched(scene, grid.hull(row * across)) for row in range(down))
-    cols = sum(tiles_touched(scene, grid.hull(col)) for col in range(across))
-    return rows * cols // tiles_touched(scene, grid.hull(0)), tiles_touched(scene, grid.view)
+    rows = sum(tiles_touched(scene, grid.hull(one * across + col)) for one in range(down))
+    cols = sum(tiles_touched(scene, grid.hull(row * across + one)) for one in range(across))
+    both = tiles_touched(scene, grid.hull(row * across + col))
+    return rows * cols // both if both else 0, tiles_touched(scene, grid.view)
 
 
 def open_network(path: Path, job: Job) -> Network:
@@ -244,8 +249,8 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
     window = plan.recipe.window**2 * plan.recipe.batch
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
     ledger = ledger_bytes(plan.grid, plan.network.card)
-    staged = plan.scene if reason_to_stage(plan.scene) else None
-    at_once = max(publish_bytes(plan.grid, plan.products), stage_bytes(staged) if staged else 0)
+    staged = to_stage(plan.scene)
+    at_once = max(publish_bytes(plan.grid, plan.products), *(stage_bytes(file) for file in staged), 0)
     one = Budget(
         worker=probe.peak + area + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
         coordinator=probe.rest + area + at_once + ledger + 2 * SLACK + 64 * MIB,

@@ -18,14 +18,16 @@ from pipeline.aoi import interest_of
 from pipeline.child import Child, Ended, Result
 from pipeline.errors import BlockError, ModelError, SceneError, SettingsError
 from pipeline.grid import Rect
+from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
 from pipeline.network.field import Field, field_of
 from pipeline.network.model_file import load_model
 from pipeline.network.understand import Gathered, gather
 from pipeline.plan import Network
 from pipeline.raster.address import is_remote, shown
+from pipeline.raster.opening import Wanted, open_image
 from pipeline.raster.reader import Reader
-from pipeline.raster.source import Scene, open_scene
+from pipeline.raster.source import Scene
 from pipeline.settings import TISSUE, Job
 from pipeline.settle import before_the_first_block, open_network
 
@@ -47,14 +49,14 @@ class Survey:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._child.close()
 
-    def scene(self, uri: str, bands: Sequence[int] | None, name: str | None, allow: Sequence[str] = ()) -> Scene:
-        """Open an image as `open_scene` does, and decode some of its tiles.
+    def scene(self, uri: str, wanted: Wanted, name: str | None, allow: Sequence[str] = ()) -> Scene:
+        """Open an image as `open_image` does, and decode some of its tiles.
 
         Raises SceneError as that does, and where the process dies, or needs more time or memory than the limits.
         """
         seconds = REMOTE_SECONDS if is_remote(uri) or "://" in uri else SCENE_SECONDS
         try:
-            return self._child.ask(_surveyed, uri, bands, name, allow, seconds, seconds=seconds)
+            return self._child.ask(_surveyed, uri, wanted, name, allow, seconds, seconds=seconds)
         except Ended as end:
             why = _memory(SCENE_BYTES) if end.by_system else "it is damaged, or made to do harm"
             raise SceneError(f"The process that tried to read the image {shown(uri)} {end.how}: {why}.") from None
@@ -93,6 +95,19 @@ class Survey:
             raise ModelError(f"The process that tried to read the model {path} {end.how}: {why}.") from None
         except MemoryError:
             raise ModelError(f"The model {path} cannot be read: {_memory(MODEL_BYTES)}.") from None
+
+
+def wanted_of(card: Card, job: Job) -> Wanted:
+    """Which bands of a scene a network is to eat, as card and job say."""
+    numbers = card.file_bands if any(band.index for band in card.bands) else None
+    said = job.bands
+    return Wanted(
+        names=tuple(band.name for band in card.bands),
+        numbers=said if isinstance(said, tuple) else None,
+        indices=numbers,
+        files=said if isinstance(said, dict) else None,
+        grid=job.grid,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +162,9 @@ def _met(job: Job, scene: Scene) -> None:
         interest_of(job, scene)
 
 
-def _surveyed(uri: str, bands: Sequence[int] | None, name: str | None, allow: Sequence[str], seconds: int) -> Scene:
+def _surveyed(uri: str, wanted: Wanted, name: str | None, allow: Sequence[str], seconds: int) -> Scene:
     _limit(SCENE_BYTES, seconds)
-    scene = open_scene(uri, bands, name, allow)
+    scene = open_image(uri, wanted, name, allow)
     with Reader(scene) as reader:
         for rect in _sample(scene):
             with suppress(BlockError):  # what cannot be read is a hole, later; here it is only not to be deadly

@@ -181,7 +181,7 @@ def test_more_of_anything_takes_more():
     assert held() < held(stitch=Stitch.BLEND)
     everything = products_of(any_job(products=EVERYTHING.split(",")), small_card())
     grid = Grid(9000, 9000, 2, 256, 24, 1024)
-    assert disk_bytes(grid, products, None) < disk_bytes(grid, everything, None) < disk_bytes(grid, everything, scene())
+    assert disk_bytes(grid, products, []) < disk_bytes(grid, everything, []) < disk_bytes(grid, everything, [scene()])
 
 
 def test_the_peak_of_a_process_is_the_most_that_it_has_held():

@@ -31,6 +31,8 @@ def test_layouts_that_are_slow_are_named_with_their_numbers(tmp_path):
     path = tmp_path / "a.tif"
     assert "read from its beginning" in _reason(path, 2000, 2100, driver="PNG")
     assert "A JPEG " in _reason(path, 2000, 2100, driver="JPEG")
+    assert "8 × 2000" in _reason(path, 3000, 2000, blockysize=8)
+    assert "16 × 1040" in _reason(path, 4000, 2000, tiled=True, blockxsize=1040, blockysize=16)
     assert "1 × 5000" in _reason(path, 900, 5000, blockysize=1)
     assert "3000 × 3000" in _reason(path, 3000, 3000, blockysize=3000, compress="deflate")
     assert "3000 × 3000" in _reason(path, 3000, 3000, driver="JP2OpenJPEG", blockxsize=3000, blockysize=3000)
@@ -39,8 +41,9 @@ def test_layouts_that_are_slow_are_named_with_their_numbers(tmp_path):
 def test_layouts_that_are_fast_and_small_scenes_stay_where_they_are(tmp_path):
     path = tmp_path / "a.tif"
     assert _reason(path, 2000, 5000, tiled=True, blockxsize=512, blockysize=512) is None
-    assert _reason(path, 3000, 2000, blockysize=8) is None
-    assert _reason(path, 3000, 3000, driver="JP2OpenJPEG", blockxsize=512, blockysize=512) is None
+    assert _reason(path, 5000, 1000, blockysize=8) is None
+    assert _reason(path, 2500, 2500, tiled=True, blockxsize=1024, blockysize=1024) is None
+    assert _reason(path, 3000, 3000, driver="JP2OpenJPEG", blockxsize=1024, blockysize=1024) is None
     assert _reason(path, 1000, 1000, driver="PNG") is None
     assert _reason(path, 100, 9000, blockysize=1) is None
 

@@ -90,6 +90,8 @@ def shown(text: str) -> str:
 
 def kept(uri: str) -> str:
     """The image's name as a result may keep it: links followed, and no signature."""
+    if os.path.isdir(uri):  # noqa: PTH112  # Path.is_dir raises for names that are too long
+        return os.path.realpath(uri)
     address = address_of(uri)
     if address.file is None or not address.plain:
         return shown(uri)

@@ -21,6 +21,13 @@ def alpha_of(dataset: DatasetReader) -> int | None:
     return found[-1] if found else None
 
 
+def names_of(dataset: DatasetReader) -> tuple[str | None, ...]:
+    """What the file calls each of its bands: its description, else its colour; None where it says neither."""
+    silent = {"undefined", "gray", "grey", "palette", "alpha"}
+    colours = [None if what.name in silent else str(what.name) for what in dataset.colorinterp]
+    return tuple(text or colour for text, colour in zip(dataset.descriptions, colours, strict=True))
+
+
 def dtype_of(path: str, dataset: DatasetReader, bands: tuple[int, ...]) -> str:
     """The type that holds all the bands. Raises SceneError for one that no network here takes."""
     own = [str(dataset.dtypes[band - 1]) for band in bands]

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil, floor
 
+import numpy as np
+
 from pipeline.grid import Rect
 from pipeline.raster.ground import scaled
 from pipeline.raster.source import Scene
@@ -54,6 +56,14 @@ class Layer:
         # The line between two centres reaches one further.
         beside = 0 if self.aligned else 1
         return Rect(down[0], across[0], down[1], across[1]).grown(beside).intersect(self.part.rect)
+
+    def reading_bytes(self, side: int) -> int:
+        """What reading a square of `side` px of the whole holds beside the result: the part's pixels, and sums."""
+        down, across = (ceil(side * scale) + 2 for scale in self.scale)
+        pixel = np.dtype(self.part.dtype).itemsize * len(self.part.bands) + 1  # and its validity
+        # Of one band at a time, as float64: itself, the sums down and the sums across.
+        sums = 0 if self.aligned else 8 * (2 * down * across + 2 * side * across + 4 * side * side)
+        return down * across * pixel + sums
 
 
 def resized(scene: Scene, factor: Fraction) -> Scene:

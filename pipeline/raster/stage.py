@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +30,7 @@ from pipeline.raster.source import Scene, open_scene
 
 SIDE = 512  # of the staged tiles, in pixels
 SMALL = 4_000_000  # pixels: below, any layout is read fast enough
-_WIDEST = 4096  # of a tile or strip, in pixels: a window of 1024 would decode four times what it needs
-_LARGEST = 2048**2  # of a tile, in pixels
+_WIDEST = 1024  # px: the longer side of a tile or strip; beyond, a window decodes far more than it needs
 _SEQUENTIAL = {"PNG": "PNG", "JPEG": "JPEG", "WEBP": "WebP", "BMP": "BMP"}
 _NAME, _TAG = "source.tif", "MASKMILL_STAGED"
 
@@ -39,24 +39,35 @@ def reason_to_stage(scene: Scene) -> str | None:
     """Say in a sentence why windows of this image would be slow to read; None where they are not.
 
     A VRT is judged by nothing here: what it names lies in files of their own. A slide is made to be read in windows.
+    Layers are judged one by one.
     """
+    if scene.layers:
+        return next(filter(None, (reason_to_stage(layer.part) for layer in scene.layers)), None)
     if scene.rect.area < SMALL or scene.driver == "VRT" or scene.levels:
         return None
     if scene.driver in _SEQUENTIAL:
         return f"A {_SEQUENTIAL[scene.driver]} is read from its beginning for every window."
     rows, cols = _codestream_tile(scene) if scene.driver == "JP2OpenJPEG" else scene.tile
-    if rows * cols > _LARGEST or max(rows, cols) > _WIDEST:
+    if max(rows, cols) > _WIDEST:
         return f"The file is cut into pieces of {rows} × {cols} pixels, which are decoded whole for every window."
     return None
 
 
 def staging_rows(scene: Scene) -> int:
-    """How many rows are in memory at once while a scene is staged."""
+    """How many rows are in memory at once while a file is staged."""
     return SIDE if scene.tile[0] <= SIDE else 2 * SIDE
+
+
+def to_stage(scene: Scene) -> list[Scene]:
+    """The files, each as a scene, that are written as tiles one after another before the scene is read."""
+    files = [layer.part for layer in scene.layers] or [scene]
+    return [file for file in files if reason_to_stage(file)]
 
 
 def as_staged(scene: Scene) -> Scene:
     """The scene as its blocks will read it once it is staged; nothing is written."""
+    if scene.layers:
+        return _each(scene, lambda _, part: as_staged(part))
     pixel = np.dtype(scene.dtype).itemsize * len(scene.bands)
     return replace(scene, tile=(SIDE, SIDE), tile_bytes=SIDE * SIDE * pixel)
 
@@ -64,10 +75,12 @@ def as_staged(scene: Scene) -> Scene:
 def stage(scene: Scene, folder: Path) -> Scene:
     """Write `folder`/source.tif, or take the one that is there and complete, and return the scene that reads it.
 
-    Name and fingerprint stay those of the source; the bands become 1, 2, … in the order wanted. Memory holds
-    `staging_rows` rows of all bands. Raises BlockError where the source cannot be read, SceneError where the file
-    cannot be written.
+    Of a scene of layers, those that are slow to read have a folder each. Name and fingerprint stay those of the source;
+    the bands become 1, 2, … in the order wanted. Memory holds `staging_rows` rows of all bands. Raises BlockError where
+    the source cannot be read, SceneError where the file cannot be written.
     """
+    if scene.layers:
+        return _each(scene, lambda number, part: stage(part, folder / f"layer-{number}"))
     target, tag = folder / _NAME, f"{scene.fingerprint} {scene.bands}"
     if not _complete(target, tag):
         partial = folder / f"{_NAME}.partial"
@@ -82,6 +95,12 @@ def stage(scene: Scene, folder: Path) -> Scene:
                 partial.unlink()
     staged = open_scene(str(target), None, scene.name)
     return replace(staged, fingerprint=scene.fingerprint)
+
+
+def _each(scene: Scene, change: Callable[[int, Scene], Scene]) -> Scene:
+    """The scene with each of its slow layers changed."""
+    parts = (change(at, one.part) if reason_to_stage(one.part) else one.part for at, one in enumerate(scene.layers))
+    return replace(scene, layers=tuple(replace(one, part=part) for one, part in zip(scene.layers, parts, strict=True)))
 
 
 def _complete(target: Path, tag: str) -> bool:
