@@ -51,6 +51,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "attempts": 1,
         "overwrite": True,
         "allow": ["tiles"],
+        "grid": "coarsest",
     }
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})
