@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import onnx
 import pytest
 import yaml
+from affine import Affine
 
 from pipeline.settings import Job, load_job
 from tests.oracle import noise, save_scene, small_unet
@@ -27,6 +29,18 @@ def place(tmp_path_factory):
     save_scene(folder / "scene.tif", noise(300, 400))
     (folder / "archive").mkdir()
     save_scene(folder / "archive" / "one.tif", noise(90, 80))
+    (folder / "north").mkdir()
+    at = Affine(10, 0, 500_000, 0, -10, 5_000_000)
+    for name, side in (("red", 100), ("green", 100), ("blue", 50)):
+        place = {"transform": at * Affine.scale(100 / side)}
+        save_scene(folder / "north" / f"north_{name}.tif", noise(side, side, bands=1), **place)
+    corners = [[500_100, 4_999_900], [500_800, 4_999_900], [500_400, 4_999_100], [500_100, 4_999_900]]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}
+    shape = {"type": "Polygon", "coordinates": [corners]}
+    features = [{"type": "Feature", "properties": {}, "geometry": shape}]
+    (folder / "fields.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}), encoding="utf-8"
+    )
     onnx.save(small_unet(classes=2), folder / "my-network.onnx")  # without a card: the job file has it
     return folder
 
