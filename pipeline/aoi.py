@@ -39,7 +39,7 @@ class Interest:
     @property
     def held(self) -> int:
         """Bytes that a process holds of it."""
-        return IMPORTS + 3 * self.fence.held if self.fence else 0
+        return IMPORTS + 5 * self.fence.held if self.fence else 0
 
     def seen_at(self, zoom: Fraction) -> Inside | None:
         """The fence in pixels of the view."""

@@ -22,6 +22,7 @@ from pipeline.raster.statistics import statistics
 from pipeline.settings import FAILED, NODATA, OUTSIDE, Job, load_job
 from pipeline.store.record import Record, State
 from tests.areas import burnt, on_map, write_area
+from tests.mill import last_json, maskmill
 from tests.oracle import (
     do_blocks,
     expected_mask,
@@ -217,3 +218,32 @@ def test_seen_at_another_resolution_a_pixel_is_inside_where_its_centre_is(folder
     rect = Rect(10, 20, view.height - 5, view.width - 3)
     assert np.array_equal(seen.inside(rect), want[rect.slices()])
     assert statistics(view, fence=seen)[0].shape == (3,)
+
+
+def test_a_striped_scene_is_staged_and_fenced(tmp_path):
+    save_model(tmp_path / "model.onnx", MODEL)
+    save_scene(tmp_path / "scene.tif", noise(*SHAPE), tiled=False, compress="deflate", blockysize=SHAPE[0])
+    write_area(tmp_path / "fields.gpkg", on_map(FIELDS))
+    run_here(job(tmp_path, "out"))
+    want = np.where(INSIDE, expected_mask(MODEL, noise(*SHAPE)), OUTSIDE)
+    assert np.array_equal(read_mask(tmp_path / "out" / "scene"), want)
+
+
+def test_a_scene_that_the_area_does_not_meet_is_refused_and_the_others_are_done(folder, tmp_path):
+    save_scene(tmp_path / "far.tif", noise(64, 64), transform=Affine(10, 0, 700_000, 0, -10, 5_000_000))
+    said = ["--model", folder / "model.onnx", "--out", tmp_path / "out", "--aoi", folder / "fields.gpkg:area"]
+    said += ["--window", "76", "--block", "64", "--device", "cpu", "--workers", "1", "--json"]
+    done = maskmill("run", folder / "scene.tif", tmp_path / "far.tif", *said, cwd=tmp_path)
+    assert done.returncode == 3
+    assert "far is refused: No pixel of" in done.stderr
+    assert [one["state"] for one in last_json(done)["scenes"]] == ["complete", "refused"]
+    assert np.array_equal(read_mask(tmp_path / "out" / "scene") != OUTSIDE, INSIDE)
+    status = last_json(maskmill("status", tmp_path / "out", "--json", cwd=tmp_path))["scenes"][0]
+    assert status["outside"] > 0
+    assert (status["pending"], status["percent"]) == (0, 100.0)
+    plan = maskmill("plan", folder / "scene.tif", *said[:-1], cwd=tmp_path)
+    assert "which are never read" in plan.stdout
+    alone = maskmill("run", tmp_path / "far.tif", *said[:-1], cwd=tmp_path)
+    assert alone.returncode == 2
+    assert not (tmp_path / "out" / "far").exists()
+    assert maskmill("verify", tmp_path / "out" / "scene", "--sample", "2", cwd=tmp_path).returncode == 0

@@ -11,6 +11,7 @@ import shapely
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio import Affine
+from rasterio.warp import transform
 
 from pipeline.errors import SceneError, SettingsError
 from pipeline.grid import Rect
@@ -76,8 +77,6 @@ def test_long_straight_edges_are_straight_in_the_files_own_crs(tmp_path, scene):
     box = shapely.box(corners.x - 8, corners.y, corners.x + 8, corners.y + 1)
     path = write_area(tmp_path / "box.geojson", [box], "EPSG:4326")
     bottom = shapely.segmentize(box, 1e-3)
-    from rasterio.warp import transform
-
     there = shapely.transform(bottom, lambda points: np.array(transform("EPSG:4326", "EPSG:32632", *points.T)).T)
     seen = shapely.transform(there, lambda points: np.array([~PLACE @ tuple(point) for point in points]))
     assert np.array_equal(whole(path, scene), burnt([seen], SHAPE))
@@ -239,3 +238,39 @@ def test_a_damaged_file_is_a_sentence(tmp_path, scene, data, suffix):
         demand_met(area, fence, scene)
     except (SettingsError, SceneError) as error:
         assert "\n" not in error.message  # noqa: PT017
+
+
+def test_the_whole_world_is_all_of_a_scene(tmp_path, scene):
+    path = write_area(tmp_path / "world.geojson", [shapely.box(-180, -90, 180, 90)], "EPSG:4326")
+    fence = open_area(find_area(str(path)), scene)
+    assert fence.inside(scene.rect) is True
+    assert fence.extent == scene.rect
+
+
+def test_across_the_antimeridian(tmp_path):
+    """Degrees jump in the middle of the scene; both halves of an area, drawn as two polygons, are inside."""
+    place = Affine(100, 0, 310_000, 0, -100, 6_900_000)  # UTM zone 1: the antimeridian is near x = 343 000
+    east = open_scene(str(save_scene(tmp_path / "s.tif", noise(150, 700), transform=place, crs="EPSG:32601")), None)
+    halves = [shapely.box(179.9, 61.5, 180, 62.5), shapely.box(-180, 61.5, -179.8, 62.5)]
+    path = write_area(tmp_path / "two.geojson", halves, "EPSG:4326")
+    inside = whole(path, east)
+    lon = np.array(transform("EPSG:32601", "EPSG:4326", *(place @ centres_of(east)))[0]).reshape(inside.shape)
+    want = (lon > 179.9) | (lon < -179.8)
+    assert want.any()
+    assert np.count_nonzero(inside != want) < 20
+
+
+def centres_of(scene):
+    rows, cols = np.mgrid[: scene.height, : scene.width] + 0.5
+    return cols.reshape(-1), rows.reshape(-1)
+
+
+def test_a_polar_area_over_a_world_map(tmp_path):
+    place = Affine(1, 0, -180, 0, -1, 90)
+    world = open_scene(str(save_scene(tmp_path / "world.tif", noise(180, 360), transform=place, crs="EPSG:4326")), None)
+    disc = shapely.Point(-1_000_000, -1_000_000).buffer(900_000, 64)  # of the map around the pole, not over it
+    inside = whole(write_area(tmp_path / "polar.gpkg", [disc], "EPSG:3413"), world)
+    x, y = transform("EPSG:4326", "EPSG:3413", *(place @ centres_of(world)))
+    want = (np.hypot(np.array(x) + 1_000_000, np.array(y) + 1_000_000) < 900_000).reshape(inside.shape)
+    assert want.any()
+    assert np.count_nonzero(inside != want) < 10
