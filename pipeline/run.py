@@ -24,7 +24,7 @@ from pipeline.folder import Folder, exchange_interrupted, finish_exchange
 from pipeline.plan import Choices, Plan, demand_same
 from pipeline.publish import Tick, intact, publish
 from pipeline.raster.address import kept
-from pipeline.raster.stage import reason_to_stage, stage
+from pipeline.raster.stage import reason_to_stage
 from pipeline.report import Facts
 from pipeline.settings import Job
 from pipeline.settle import Settled, before_the_first_block
@@ -34,6 +34,7 @@ from pipeline.store.ledger import JOURNAL, Ledger
 from pipeline.store.objects import sentences
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
+from pipeline.survey import staged
 from pipeline.work import put_failed
 
 Settle = Callable[[Choices | None], Settled]
@@ -202,7 +203,7 @@ def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bo
         scene = plan.scene
         if todo and reason_to_stage(scene):
             with before_the_first_block():
-                scene = stage(scene, folder.stage)
+                scene = staged(scene, folder.stage)
         if had_journal and todo:
             ledger.event("resumed", {"pending": len(todo)})
         return SceneRun(job, folder, settled, plan.on(str(folder.store), scene), ledger, lease, todo)

@@ -28,6 +28,7 @@ from pipeline.raster.address import is_remote, shown
 from pipeline.raster.opening import Wanted, open_image
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
+from pipeline.raster.stage import stage
 from pipeline.settings import TISSUE, Job
 from pipeline.settle import before_the_first_block, open_network
 
@@ -160,6 +161,21 @@ def _met(job: Job, scene: Scene) -> None:
     _limit(SCENE_BYTES, SCENE_SECONDS)
     with before_the_first_block():
         interest_of(job, scene)
+
+
+def staged(scene: Scene, folder: Path) -> Scene:
+    """Stage a scene as `stage` does, in a process of its own: every tile of a stranger's file is decoded for it.
+
+    Raises what that raises, and SceneError where the process dies.
+    """
+    try:
+        with Child() as child:
+            return child.ask(stage, scene, folder)
+    except Ended as end:
+        for partial in folder.glob("*.partial"):
+            partial.unlink()
+        why = "most likely for its memory" if end.by_system else "it is damaged, or made to do harm"
+        raise SceneError(f"The process that staged the image {scene.shown} {end.how}: {why}.") from None
 
 
 def _surveyed(uri: str, wanted: Wanted, name: str | None, allow: Sequence[str], seconds: int) -> Scene:

@@ -151,6 +151,23 @@ def test_a_tile_that_no_memory_should_hold_is_refused_before_it_is_decoded(tmp_p
         survey.scene(str(path), None, None)
 
 
+def die_half_done(_scene, folder):
+    (folder / "source.tif.partial").write_bytes(b"half")
+    crash()
+
+
+def test_a_crash_while_an_image_is_staged_is_a_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    pixels = noise(3, 70, 80)
+    scene = open_scene(str(write_image(tmp_path / "a.png", pixels, driver="PNG")), None)
+    folder = tmp_path / "stage"
+    assert module.staged(scene, folder).driver == "GTiff"
+    (folder / "source.tif").unlink()
+    monkeypatch.setattr(module, "stage", die_half_done)
+    with pytest.raises(SceneError, match=r"staged the image .*a\.png was ended by SIGSEGV"):
+        module.staged(scene, folder)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_crash_of_the_network_is_a_matter_of_the_model():
     with pytest.raises(ModelError, match="crashes ONNX Runtime"):
         in_child(crash)
