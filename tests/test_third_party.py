@@ -245,6 +245,17 @@ def test_a_scene_of_a_file_per_band_keeps_its_place(run, clouds, tmp_path):
     sun = math.sin(math.radians(64.7436))  # of the scene's MTL
     done, _, out = run(scene, clouds, {"gain": 2e-5 / sun, "offset": -0.1 / sun}, overlap=0.5)
     assert done.returncode == 0, done.stderr
+    demand_landsats_answer(out)
+
+
+def test_a_delivery_of_landsat_runs_as_the_folder_that_it_is(run, clouds):
+    done, _, out = run(SCENES / "landsat8-LC80200392015216", clouds)
+    assert done.returncode == 0, done.stderr
+    assert "Reflectance is made as the image's own metadata say" in done.stderr
+    demand_landsats_answer(out)
+
+
+def demand_landsats_answer(out):
     with (
         rasterio.open(out / "mask.tif") as found,
         rasterio.open(GOLDEN / "ukis-csmask/landsat8-LC80200392015216_6b_l1c_csm.tif") as golden,

@@ -9,7 +9,7 @@ from pipeline.errors import SceneError
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 DELIVERED = frozenset({"MTD_MSIL1C.xml", "MTD_MSIL2A.xml"})
-_MTL = re.compile(r"(?<=.)_MTL$", re.IGNORECASE)
+_MTL = re.compile(r"_MTL(?=\.(?:txt|json|xml)$)", re.IGNORECASE)
 _VARIABLE = re.compile(r'\.(?:nc4?|cdf|h5|he5|hdf5?|zarr)"?:/*([^"]+)$')
 
 
@@ -28,9 +28,9 @@ def scene_name(uri: str) -> str:
     An address is named after what stands before its question mark, a variable of a container after both. Whether that
     is a name for a folder, `demand_name` says.
     """
-    file = uri.partition("?")[0] if "://" in uri else uri
+    file = _MTL.sub("", uri.partition("?")[0] if "://" in uri else uri)
     container = _VARIABLE.search(file)
     if Path(file).name in DELIVERED:  # of a satellite's delivery the folder has the name
         file = str(Path(file).parent)
     stem = f"{Path(file[: container.start()]).name}_{container[1]}" if container else Path(file).stem
-    return re.sub(r"[^A-Za-z0-9._-]", "_", _MTL.sub("", stem))
+    return re.sub(r"[^A-Za-z0-9._-]", "_", stem)
