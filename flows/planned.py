@@ -11,6 +11,7 @@ from flows.screen import counted, duration, size
 def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
     """The lines of one scene's plan, of what `Settled.as_dict` says, by their headings."""
     rows, cols = plan["shape"]
+    what = "the tiles under the other blocks" if plan["blocks_outside"] else "the image"
     lines = {
         "image": f"{rows:,} × {cols:,} px, {plan['pixels'] / 1e6:,.4g} megapixels",
         "blocks": f"{counted(plan['blocks'], 'block')} of {plan['block']:,} px, each written by one worker",
@@ -19,7 +20,7 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
         "windows": f"{counted(plan['windows'], 'window')} of {plan['window']:,} px, cores of {plan['core']:,} px",
         "margin": f"{plan['margin']} px, {plan['margin_kind']}: {plan['margin_why']}{_difference(plan)}",
         "computed": f"{plan['computed_per_pixel']:.3g} pixels for each pixel of the image",
-        "read": f"{size(plan['bytes_read'])}, {plan['read_amplification']:.3g} times the image",
+        "read": f"{size(plan['bytes_read'])}, {plan['read_amplification']:.3g} times {what}",
         "staged": plan["staged"],
         "memory": _memory(plan["memory"]),
         "disk": f"{size(plan['disk'])} at most, while it is published",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,7 @@ def interest_of(job: Job, scene: Scene) -> Interest:
     return Interest(area, fence)
 
 
+@lru_cache(maxsize=1)  # blocks that are given up ask for it again and again
 def fence_of(area: Area | None, scene: Scene) -> Fence | None:
     """A plan's area, opened in the process that asks. Raises SettingsError where its file has changed."""
     return open_area(area, scene) if area else None
