@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import BlockError, InputError
 from pipeline.network.mlm import embed
+from pipeline.raster.opening import Wanted
 from pipeline.raster.reader import Reader
 from pipeline.settings import Job, load_job
 from pipeline.survey import Survey
@@ -92,7 +93,7 @@ def _image(shop, survey, kind, content):
     damaged_file.write_bytes(content)
     before = sorted(shop.iterdir())
     try:
-        scene = survey.scene(str(shop / name), None, "x")
+        scene = survey.scene(str(shop / name), Wanted(("grey",), (1,)), "x")
         if scene.rect.area * len(scene.bands) < 1 << 22:  # others are staged, or read in parts
             with Reader(scene) as reader:
                 reader.read(scene.rect)
