@@ -18,6 +18,7 @@ from pipeline.budget import MIB, Budget, block_bytes, demand_disk, demand_memory
 from pipeline.errors import RoomError
 from pipeline.grid import Grid, Stitch
 from pipeline.lay import lay_grid, stated_margin
+from pipeline.network.card import Card
 from pipeline.network.field import Field
 from pipeline.plan import products_of
 from tests.mill import maskmill
@@ -33,6 +34,14 @@ def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("budget")
     save_model(place / "exact.onnx", small_unet())
     save_model(place / "blend.onnx", small_unet(pooled=True))
+    said = small_card().model_dump()
+    values = Card.of({**said, "says": "values", "activation": "none"}, "the test")
+    save_model(place / "values.onnx", small_unet(), values)
+    save_model(place / "values_blend.onnx", small_unet(pooled=True), values)
+    layers = Card.of({**said, "activation": "sigmoid", "classes": ["none", "a", "b", "c"]}, "the test")
+    save_model(place / "layers.onnx", small_unet(), layers)
+    wide = [{**entry, "value": 300 * entry["index"]} for entry in said["classes"]]
+    save_model(place / "wide.onnx", small_unet(), Card.of({**said, "classes": wide}, "the test"))
     return place
 
 
@@ -76,6 +85,11 @@ def test_a_run_holds_no_more_than_was_planned_publishing_included(folder):
         ("blend", ("--window", "256", "--products", EVERYTHING)),
         ("blend", ("--window", "512", "--block", "1536")),
         ("blend", ("--window", "256", "--overlap", "0.8", "--block", "520")),
+        ("values", ()),
+        ("values", ("--block", "1024")),
+        ("values_blend", ("--window", "256", "--products", "disagreement")),
+        ("layers", ("--block", "1024", "--products", "confidence,probabilities")),
+        ("wide", ("--block", "1024")),
     ],
 )
 def test_no_window_block_or_product_takes_more_than_was_planned(folder, model, flags):
