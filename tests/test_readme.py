@@ -32,7 +32,7 @@ def place(tmp_path_factory):
     (folder / "north").mkdir()
     at = Affine(10, 0, 500_000, 0, -10, 5_000_000)
     for name, side in (("red", 100), ("green", 100), ("blue", 50)):
-        place = {"transform": at * Affine.scale(100 / side)}
+        place = {"transform": at @ Affine.scale(100 / side)}
         save_scene(folder / "north" / f"north_{name}.tif", noise(side, side, bands=1), **place)
     corners = [[500_100, 4_999_900], [500_800, 4_999_900], [500_400, 4_999_100], [500_100, 4_999_900]]
     crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}

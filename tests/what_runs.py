@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import rasterio
 import rasterio.shutil
-from onnx import TensorProto
 
 from pipeline.network.card import Card
 from pipeline.network.mlm import embed
@@ -122,7 +121,7 @@ def _networks(folder: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _margin(folder: Path) -> str:
-    import json  # noqa: PLC0415
+    import json
 
     margin = json.loads((folder / "report.json").read_text())["margin"]
     return f"{margin['pixels']} px, {margin['kind']}"
