@@ -26,6 +26,7 @@ from tests.test_place import drawn
 from tests.tiny import Network as Tiny
 
 README = Path(__file__).parents[1] / "README.md"
+_START, _END = "<!-- what runs -->", "<!-- end -->"
 SIDE = 2100  # px: from 4 megapixels on, the layout of a file matters
 TILED = {"tiled": True, "blockxsize": 512, "blockysize": 512}
 
@@ -45,10 +46,10 @@ def tables() -> str:
 
 
 def written(readme: str) -> str:
-    """The README with the tables in their place."""
-    before, _, rest = readme.partition("<!-- what runs -->\n")
-    _, _, after = rest.partition("\n<!-- end -->")
-    return f"{before}<!-- what runs -->\n{tables()}\n<!-- end -->{after}"
+    """The README with the tables in their place. Raises ValueError where the place is not marked."""
+    before, rest = readme.split(_START)
+    _, after = rest.split(_END)
+    return f"{before}{_START}\n{tables()}\n{_END}{after}"
 
 
 def _images(folder: Path) -> Iterator[tuple[str, str, str]]:
