@@ -8,7 +8,7 @@ demo: .venv/.demo
 	$(BIN)/python -m flows.demo
 
 test: .venv/.dev
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: .venv/.dev .venv/.train
 	$(BIN)/pytest -q -m slow

@@ -1,7 +1,8 @@
-"""What runs, found by running it: the two tables of the README. `python -m tests.what_runs` writes them there."""
+"""What runs, found by running it: the tables of the README. `python -m tests.what_runs` writes them there."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -12,16 +13,20 @@ import numpy as np
 import onnx
 import rasterio
 import rasterio.shutil
+import yaml
 
 from pipeline.network.card import Card
 from pipeline.network.mlm import embed
+from pipeline.network.understand import gather
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import open_scene
 from pipeline.raster.stage import reason_to_stage
 from pipeline.settings import Job
+from tests.cards import network
 from tests.images import noise, vrt_of, write_image
 from tests.oracle import run_here, save_scene
 from tests.strategies import Sketch, unet
+from tests.test_foreign import EMD, ITEM, STATS, UKIS, WSINFER, bioimage
 from tests.test_place import drawn
 from tests.tiny import Network as Tiny
 
@@ -32,15 +37,18 @@ TILED = {"tiled": True, "blockxsize": 512, "blockysize": 512}
 
 
 def tables() -> str:
-    """Both tables, as Markdown."""
+    """The tables, as Markdown."""
     with tempfile.TemporaryDirectory() as folder:
         images = [f"| {kind} | {driver} | {how} |" for kind, driver, how in _images(Path(folder))]
     with tempfile.TemporaryDirectory() as folder:
         networks = [f"| {' | '.join(row)} |" for row in _networks(Path(folder))]
+    with tempfile.TemporaryDirectory() as folder:
+        documents = [f"| {' | '.join(row)} |" for row in _documents(Path(folder))]
     return "\n".join(
         [
             *("| image | read by | windows are read from |", "|---|---|---|", *images, ""),
-            *("| network | its answer is | margin | rasters |", "|---|---|---|---|", *networks),
+            *("| network | its answer is | margin | rasters |", "|---|---|---|---|", *networks, ""),
+            *("| document | the card has from it | and asks for |", "|---|---|---|", *documents),
         ]
     )
 
@@ -192,6 +200,28 @@ _FAMILIES: dict[str, tuple[onnx.ModelProto, str, dict[str, object]]] = {
     "300 classes": (_many(), "logits", _MANY),
     "regression": (unet(), "numbers", {"says": "values", "activation": "none"}),
 }
+
+
+_ENTRIES = ("bands", "scaling", "units", "resolution", "classes", "says", "activation", "window")
+_DOCUMENTS: dict[str, tuple[str, dict[str, object], onnx.ModelProto]] = {
+    "STAC MLM item": ("net.stac.json", ITEM, network(2, 2)),
+    "bioimage.io 0.5": ("bioimageio.yaml", bioimage(after=[{"id": "sigmoid"}]), network(2, 1)),
+    "ukis-csmask": ("net.json", UKIS, network(2, 3)),
+    "wsinfer": ("config.json", WSINFER, network(3, 2)),
+    "Esri, plain": ("net.emd", EMD | {"NormalizationStats": STATS}, network(2, 2)),
+}
+
+
+def _documents(folder: Path) -> Iterator[tuple[str, str, str]]:
+    for number, (kind, (name, document, model)) in enumerate(_DOCUMENTS.items()):
+        place = folder / str(number)
+        place.mkdir()
+        onnx.save(model, place / "net.onnx")
+        dump = yaml.safe_dump if name.endswith(".yaml") else json.dumps
+        (place / name).write_text(dump(document), encoding="utf-8")
+        found = gather(model, place / "net.onnx")
+        has = [entry for entry in _ENTRIES if found.sources.get(entry) == name]
+        yield f"{kind} (`{name.replace('net.', '<model>.')}`)", ", ".join(has), ", ".join(found.missing) or "nothing"
 
 
 if __name__ == "__main__":
