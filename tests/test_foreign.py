@@ -102,9 +102,7 @@ def bioimage(axes=(BATCH, CHANNEL, Y, X), before=(), after=(), names=("nucleus",
     }
 
 
-@pytest.mark.parametrize(
-    ("axes", "layout"), [((BATCH, CHANNEL, Y, X), "NCHW"), ((BATCH, Y, X, CHANNEL), "NHWC")], ids=str
-)
+@pytest.mark.parametrize(("axes", "layout"), [((BATCH, CHANNEL, Y, X), "NCHW"), ((BATCH, Y, X, CHANNEL), "NHWC")])
 def test_bioimageio_in_two_orders_of_axes(beside, axes, layout):
     model = network(2, 1, layout=layout)
     found = beside(model, {"bioimageio.yaml": bioimage(axes, after=[{"id": "sigmoid"}])})
@@ -164,7 +162,6 @@ def test_columns_said_before_rows_are_noted(beside):
         ),
         ({"id": "ensure_dtype", "kwargs": {"dtype": "float32"}}, lambda x: x),
     ],
-    ids=str,
 )
 def test_fixed_steps_of_bioimageio_scale_as_its_formulas(beside, step, formula):
     card = beside(network(2, 1), {"bioimageio.yaml": bioimage(before=[step])}).card
@@ -182,7 +179,6 @@ def test_fixed_steps_of_bioimageio_scale_as_its_formulas(beside, step, formula):
         ({"id": "zero_mean_unit_variance", "kwargs": {"axes": ["channel"]}}, "over the axes channel"),
         ({"id": "zero_mean_unit_variance", "kwargs": {"eps": -1}}, "with eps -1"),
     ],
-    ids=str,
 )
 def test_a_step_of_bioimageio_that_no_card_can_say_is_refused_by_name_but_may_be_replaced(beside, step, words):
     document = {"bioimageio.yaml": bioimage(before=[step])}
@@ -214,7 +210,6 @@ def test_a_step_of_bioimageio_that_no_card_can_say_is_refused_by_name_but_may_be
             {"kind": "percentile", "low": 0, "high": 100, "joint": True, "eps": 1e-6},
         ),
     ],
-    ids=str,
 )
 def test_statistics_of_bioimageio_are_of_the_image(beside, before, expected):
     clip = {"id": "clip", "kwargs": {"min": 0.0, "max": 1.0}}
@@ -245,7 +240,6 @@ def test_whole_numbers_after_a_scaling_are_refused_and_before_it_are_the_type(be
             ("sigmoid", "logits", ["background", "a"], 0.3),
         ),
     ],
-    ids=str,
 )
 def test_what_bioimageio_puts_after_the_network(beside, after, names, last, expected):
     model = network(2, len(names), last=last)
@@ -458,7 +452,6 @@ def test_an_item_of_another_task_or_of_no_form_is_refused(beside):
         ({"value_scaling": [{"type": "clip-max", "maximum": 3}]}, "asks for the value_scaling clip-max before"),
         ({"norm_type": "l2"}, "the norm_type l2"),
     ],
-    ids=str,
 )
 def test_an_item_s_scaling_in_earlier_words_or_in_none_that_a_card_has(beside, eats, expected):
     item = json.loads(json.dumps(ITEM))
