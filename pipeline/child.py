@@ -141,7 +141,7 @@ def interrupts_held() -> Iterator[None]:
     would otherwise each die with a traceback. What is blocked in a thread is blocked in what the thread starts.
     """
     pressed: list[int] = []
-    resource_tracker.ensure_running()  # what it starts by itself, with the first process, would let SIGINT through again
+    resource_tracker.ensure_running()  # started with the first process, it would let SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     # Another thread may take the signal, and Python then has the main thread handle it.
     main = threading.current_thread() is threading.main_thread()
