@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from pipeline.aoi import interest_of
 from pipeline.child import Child, Ended, Result
-from pipeline.errors import BlockError, ModelError, SceneError, SettingsError
+from pipeline.errors import BlockError, InputError, ModelError, SceneError, SettingsError
 from pipeline.grid import Rect
 from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
@@ -56,13 +56,8 @@ class Survey:
         Raises SceneError as that does, and where the process dies, or needs more time or memory than the limits.
         """
         seconds = REMOTE_SECONDS if is_remote(uri) or "://" in uri else SCENE_SECONDS
-        try:
-            return self._child.ask(_surveyed, uri, wanted, name, allow, seconds, seconds=seconds)
-        except Ended as end:
-            why = _memory(SCENE_BYTES) if end.by_system else "it is damaged, or made to do harm"
-            raise SceneError(f"The process that tried to read the image {shown(uri)} {end.how}: {why}.") from None
-        except MemoryError:
-            raise SceneError(f"The image {shown(uri)} cannot be read: {_memory(SCENE_BYTES)}.") from None
+        asked = uri, wanted, name, allow, seconds
+        return self._asked(_Trial(f"the image {shown(uri)}", SceneError, SCENE_BYTES, seconds), _surveyed, *asked)
 
     def area(self, job: Job, scene: Scene) -> None:
         """Lay the file of a job's area of interest, if it names one, over a scene, and forget it.
@@ -72,30 +67,40 @@ class Survey:
         if job.aoi is None or job.aoi == TISSUE:
             return
         file = job.aoi if isinstance(job.aoi, str) else job.aoi.file
-        try:
-            self._child.ask(_met, job, scene, seconds=SCENE_SECONDS)
-        except Ended as end:
-            why = _memory(SCENE_BYTES) if end.by_system else "it is damaged, or made to do harm"
-            raise SettingsError(f"The process that tried to read the area {file} {end.how}: {why}.") from None
-        except MemoryError:
-            raise SettingsError(f"The area {file} cannot be read: {_memory(SCENE_BYTES)}.") from None
+        self._asked(_Trial(f"the area {file}", SettingsError, SCENE_BYTES, SCENE_SECONDS), _met, job, scene)
 
     def network(self, path: Path, job: Job) -> Network:
         """Open a model as `open_network` does. Raises what that raises, and ModelError where the process dies of it."""
-        return self._of_model(_networked, path, job)
+        return self._asked(_of_model(path), _networked, path, job)
 
     def examined(self, path: Path, said: Mapping[str, Any]) -> Examined:
         """Gather what is known of a model, whether it is enough for a card or not. Raises what `network` raises."""
-        return self._of_model(_examined, path, said)
+        return self._asked(_of_model(path), _examined, path, said)
 
-    def _of_model(self, work: Callable[..., Result], path: Path, asked: object) -> Result:
+    def _asked(self, trial: _Trial, work: Callable[..., Result], *args: object) -> Result:
+        """Have it done in the child; what the child dies of is the trial's error, in a sentence."""
         try:
-            return self._child.ask(work, path, asked, seconds=MODEL_SECONDS)
+            return self._child.ask(work, *args, seconds=trial.seconds)
         except Ended as end:
-            why = _memory(MODEL_BYTES) if end.by_system else "the file is damaged, or made to do harm"
-            raise ModelError(f"The process that tried to read the model {path} {end.how}: {why}.") from None
+            why = _memory(trial.bytes) if end.by_system else "it is damaged, or made to do harm"
+            raise trial.error(f"The process that tried to read {trial.what} {end.how}: {why}.") from None
         except MemoryError:
-            raise ModelError(f"The model {path} cannot be read: {_memory(MODEL_BYTES)}.") from None
+            said = trial.what[0].upper() + trial.what[1:]
+            raise trial.error(f"{said} cannot be read: {_memory(trial.bytes)}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What is tried, which error it is where that fails, and the bytes and seconds that it may take."""
+
+    what: str
+    error: type[InputError]
+    bytes: int
+    seconds: int
+
+
+def _of_model(path: Path) -> _Trial:
+    return _Trial(f"the model {path}", ModelError, MODEL_BYTES, MODEL_SECONDS)
 
 
 def wanted_of(card: Card, job: Job) -> Wanted:

@@ -2,7 +2,10 @@
 
 import signal
 
+import pytest
 from hypothesis import settings
+
+from tests.warm import Warm
 
 # Two slow cores shared with others: how long one example takes says nothing about the code.
 settings.register_profile("maskmill", deadline=None)
@@ -10,3 +13,11 @@ settings.load_profile("maskmill")
 
 # A shell that starts the tests in the background ignores Ctrl-C for them, and what they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module")
+def warm():
+    """The command in a process that has its imports behind it."""
+    process = Warm()
+    yield process
+    process.close()

@@ -13,14 +13,6 @@ from PIL import Image
 
 from pipeline.network.mlm import embed
 from tests.oracle import noise, read_mask, save_model, save_scene, small_card, small_unet
-from tests.warm import Warm
-
-
-@pytest.fixture(scope="module")
-def warm():
-    process = Warm()
-    yield process
-    process.close()
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from pipeline.settle import open_network, settle
 from pipeline.tune import Trial
 from tests.images import SHARED, stack_vrt
 from tests.oracle import TUNER, save_scene
-from tests.warm import Warm
 
 pytestmark = [
     pytest.mark.slow,
@@ -32,13 +31,6 @@ pytestmark = [
 ]
 MODELS, SCENES, GOLDEN = SHARED / "models", SHARED / "scenes", SHARED / "golden"
 CLEAR_CLOUD_SHADOW = np.array([2, 0, 0, 0, 1], np.uint8)  # what the human mask's values are to the network's
-
-
-@pytest.fixture(scope="module")
-def warm():
-    process = Warm()
-    yield process
-    process.close()
 
 
 @pytest.fixture

@@ -16,16 +16,8 @@ from pipeline.raster.source import open_scene
 from pipeline.settings import load_job
 from tests.images import quiet, vrt_of, write_image
 from tests.oracle import noise, save_model, save_scene, small_card, small_unet
-from tests.warm import Warm
 
 pytestmark = quiet
-
-
-@pytest.fixture(scope="module")
-def warm():
-    process = Warm()
-    yield process
-    process.close()
 
 
 @pytest.fixture

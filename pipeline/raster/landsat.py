@@ -18,7 +18,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from pipeline.errors import SceneError
-from pipeline.raster.layout import BandFile, Layout
+from pipeline.raster.delivery import BandFile, Layout
 
 _METADATA = re.compile(r"(?P<name>.+)_MTL\.(txt|json|xml)", re.IGNORECASE)
 _BAND = re.compile(r"_(?:SR_|ST_)?B(?P<band>\d{1,2})(?:_VCID_(?P<gain>\d))?\.tiff?", re.IGNORECASE)

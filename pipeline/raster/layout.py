@@ -1,57 +1,11 @@
-"""Scenes that their makers deliver as folders of one file per band, told by the metadata that lies among them.
-
-Reflectance is raw × gain + offset: what a network that eats reflectance is given.
-"""
+"""Scenes that their makers deliver as folders of one file per band, told by the metadata that lies among them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.errors import SceneError
-
-
-@dataclass(frozen=True, slots=True)
-class BandFile:
-    """Where one band lies, and what its numbers mean.
-
-    Parameters
-    ----------
-    path
-        The file.
-    band
-        Which band of it, from 1.
-    gain, offset
-        reflectance = raw × gain + offset; None where the metadata does not say it.
-    nodata
-        The number that means nodata where the file itself declares none.
-
-    """
-
-    path: Path
-    band: int = 1
-    gain: float | None = None
-    offset: float | None = None
-    nodata: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A delivered scene: what it is called, whose it is, and its bands.
-
-    `bands` has each band under the maker's name (`b4`) and, where it has one, under its common name (`red`), all in
-    lower case. `metadata` are the files that say gain and offset.
-    """
-
-    name: str
-    kind: str
-    bands: Mapping[str, BandFile]
-    metadata: tuple[Path, ...] = field(default=())
-
-    def __post_init__(self) -> None:
-        if not self.bands:
-            raise SceneError(f"The {self.kind} scene {self.name} has metadata and no band beside it: fetch it again.")
+from pipeline.raster import landsat, safe
+from pipeline.raster.delivery import Layout
 
 
 def layout_of(place: Path) -> Layout | None:
@@ -59,6 +13,4 @@ def layout_of(place: Path) -> Layout | None:
 
     Raises SceneError where it is one and its metadata cannot be read.
     """
-    from pipeline.raster import landsat, safe  # noqa: PLC0415  # they need the classes above
-
     return landsat.layout(place) or safe.layout(place)

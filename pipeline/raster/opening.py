@@ -10,8 +10,9 @@ from pathlib import Path, PurePath
 from pipeline.errors import SceneError
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.address import is_zarr, shown
+from pipeline.raster.delivery import BandFile, Layout
 from pipeline.raster.facts import alpha_of, names_of
-from pipeline.raster.layout import BandFile, Layout, layout_of
+from pipeline.raster.layout import layout_of
 from pipeline.raster.naming import scene_name
 from pipeline.raster.slide import is_slide
 from pipeline.raster.source import Scene, open_scene

@@ -16,7 +16,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from pipeline.errors import SceneError
-from pipeline.raster.layout import BandFile, Layout
+from pipeline.raster.delivery import BandFile, Layout
 
 _METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 _BAND = re.compile(r".*_(?P<band>B\d\d|B8A)(?:_(?P<metres>\d\d)m)?\.jp2", re.IGNORECASE)

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 
 from pipeline.errors import SceneError
+from pipeline.raster.delivery import BandFile
 from pipeline.raster.facts import DTYPES
 from pipeline.raster.ground import Transform
 from pipeline.raster.layer import Layer, Pair
-from pipeline.raster.layout import BandFile
 from pipeline.raster.source import Scene, open_scene
 
 FINEST, COARSEST = "finest", "coarsest"
