@@ -140,17 +140,18 @@ def interrupts_held() -> Iterator[None]:
     A terminal sends Ctrl-C to every process at once. The first process is to hear it and to end the others, which
     would otherwise each die with a traceback. What is blocked in a thread is blocked in what the thread starts.
     """
-    pressed: list[int] = []
     resource_tracker.ensure_running()  # started with the first process, it would let SIGINT through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    # Another thread may take the signal, and Python then has the main thread handle it.
+    pressed: list[int] = []
+    # Another thread may take the signal, and Python then has the main thread handle it: so the handler is the first
+    # to come and the last to go, and no KeyboardInterrupt can come between a mask and its undoing.
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number)) if main else None
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if main:
             signal.signal(signal.SIGINT, handler or signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pressed:
             signal.raise_signal(signal.SIGINT)
