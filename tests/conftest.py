@@ -11,8 +11,16 @@ from tests.warm import Warm
 settings.register_profile("maskmill", deadline=None)
 settings.load_profile("maskmill")
 
-# A shell that starts the tests in the background ignores Ctrl-C for them, and what they start would inherit that.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+
+@pytest.fixture(autouse=True)
+def _signals():
+    """Each test hears Ctrl-C.
+
+    A shell that starts the tests in the background ignores it for them, and a command that ran in this process keeps
+    its handlers.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="module")
