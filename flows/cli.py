@@ -38,6 +38,7 @@ from flows.options import (
     Window,
     Workers,
     job_of,
+    warm_child,
 )
 
 app = typer.Typer(
@@ -90,19 +91,14 @@ def run(
     screen.hear_warnings()
     with screen.watched() as moved:
         if prefect or os.environ.get("PREFECT_API_URL"):
-            from flows.environment import prepare_prefect
-            from flows.server import demand_answer
+            from flows.environment import run_through_prefect
 
-            prepare_prefect()
-            if url := os.environ.get("PREFECT_API_URL"):
-                demand_answer(url)
-            from flows.segment import run_as_flow
-
-            report = run_as_flow(asked, moved)
+            report = run_through_prefect(asked, moved)
         else:
+            child = warm_child()
             from flows.tasks import run_job
 
-            report = run_job(asked, moved).as_dict()
+            report = run_job(asked, moved, child).as_dict()
     return _finish_run(report, as_json)
 
 
@@ -130,12 +126,14 @@ def plan(
 ) -> int:
     """Say what `run` would do and need. Writes nothing."""
     from flows import screen
+
+    asked = job_of(context.params, job)
+    child = warm_child()
     from flows.planned import in_words
     from flows.tasks import plan_job
 
-    asked = job_of(context.params, job)
     screen.hear_warnings()
-    plans = plan_job(asked)
+    plans = plan_job(asked, child)
     refusals = [f"{one['scene']} would be refused: {one['refused']}" for one in plans if one["refused"]]
     code = COMPLETE if not refusals else NOT_STARTED if len(refusals) == len(plans) else HOLES
     for one in [] if as_json else [one for one in plans if "blocks" in one]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,7 +10,7 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
-from pipeline.child import interrupts_held
+from pipeline.child import ONE_THREAD, interrupts_held
 
 # What Dask's own threads may not do to a worker: swap records to disk, or kill it for memory that was planned.
 SETTINGS = {
@@ -24,19 +23,9 @@ SETTINGS = {
 }
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
 ENVIRONMENT = {
-    # One thread a worker: sums in one order, and no library that takes all cores for itself.
-    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    **ONE_THREAD,
     "DASK_LOGGING__DISTRIBUTED": "critical",
 }
-MODULES = ("distributed.worker",)  # what a worker holds in memory beside the pipeline
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS
-        return os.cpu_count() or 1
 
 
 @contextmanager

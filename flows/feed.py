@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from pipeline.errors import InputError, portable
 from pipeline.plan import Plan
 from pipeline.store.record import Record, State
-from pipeline.work import run_block
+from pipeline.work import Outcome, do_block
 
-Outcome = Record | Exception
 IN_FLIGHT = 3  # blocks for each worker: one being done, two waiting
 
 
@@ -25,14 +23,6 @@ class _Try:
     block: int
     attempt: int = 1
     alone: bool = False
-
-
-def do_block(plan: Plan, block: int, attempt: int) -> Outcome:
-    """Do a block on a worker. What keeps it from doing any comes back as a value: so it leaves its causes behind."""
-    try:
-        return run_block(plan, block, attempt)
-    except InputError as error:
-        return portable(error)
 
 
 def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, workers: int) -> Iterator[Record]:

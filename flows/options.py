@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from pipeline.child import Child
     from pipeline.settings import Job
 
 FLAGS = (
@@ -73,6 +74,15 @@ def job_of(given: Mapping[str, Any], path: Path | None) -> Job:
     if "products" in flags:
         flags["products"] = [name.strip() for name in flags["products"].split(",")]
     return load_job(path.resolve() if path else None, flags)
+
+
+def warm_child() -> Child:
+    """The process that opens files: it makes its imports while this one makes its own."""
+    from pipeline.child import Child
+
+    child = Child()
+    child.warm("pipeline.survey", "pipeline.work")
+    return child
 
 
 def _numbers(flag: str, text: str) -> list[int]:

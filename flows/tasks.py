@@ -15,12 +15,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from distributed import Client
-
 from flows.batches import expanded
-from flows.cluster import MODULES, cores, local_cluster, scale_to
-from flows.feed import feed
+from flows.crew import Crew
 from flows.zoo import model_path
+from pipeline.budget import cores
+from pipeline.child import Child
 from pipeline.errors import InputError, SceneError
 from pipeline.folder import LEDGER, Folder
 from pipeline.plan import Choices, Network
@@ -63,25 +62,6 @@ class JobReport:
         return {"scenes": list(self.scenes), "problems": list(self.problems), "exit_code": self.exit_code}
 
 
-@dataclass(slots=True)
-class Crew:
-    """The workers of a job, started when first needed."""
-
-    stack: ExitStack
-    client: Client | None = None
-    size: int = 0
-
-    def of(self, workers: int) -> Client:
-        """A client with at least this many workers."""
-        if self.client is None:
-            self.client = self.stack.enter_context(local_cluster(workers))
-            self.size = workers
-        elif workers > self.size:
-            scale_to(self.client, workers)
-            self.size = workers
-        return self.client
-
-
 @dataclass(frozen=True, slots=True)
 class Office:
     """What the scenes of a job share."""
@@ -94,10 +74,13 @@ class Office:
 
     @classmethod
     @contextmanager
-    def of(cls, job: Job) -> Iterator[Office]:
-        """Open the model; raises an InputError where no scene could be done with it."""
-        with Survey() as survey:
-            yield cls(job, survey.network(model_path(job.model), job), Tuner(MODULES), survey)
+    def of(cls, job: Job, child: Child | None = None) -> Iterator[Office]:
+        """Open the model; raises an InputError where no scene could be done with it.
+
+        Files are opened and windows are tried in `child`, or in one of its own; it ends with the office.
+        """
+        with Survey(child) as survey:
+            yield cls(job, survey.network(model_path(job.model), job), Tuner(survey.child), survey)
 
     def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
         """Plan one scene."""
@@ -118,7 +101,7 @@ class Office:
         return open_run(self.job, entry.name, partial(self.settle, entry))
 
 
-def run_job(job: Job, on_progress: Listener | None = None) -> JobReport:
+def run_job(job: Job, on_progress: Listener | None = None, child: Child | None = None) -> JobReport:
     """Do all scenes of a job.
 
     A scene that is refused or has holes is a problem, and the others are done; raises its InputError where no scene
@@ -129,7 +112,8 @@ def run_job(job: Job, on_progress: Listener | None = None) -> JobReport:
     problems: list[str] = []
     refused: list[InputError] = []
     with ExitStack() as stack:
-        office, crew = stack.enter_context(Office.of(job)), Crew(stack)
+        office = stack.enter_context(Office.of(job, child))
+        crew = Crew(stack, office.survey.child, len(entries))
         for entry in entries:
             try:
                 row, holes = run_scene(office, crew, entry, on_progress or _nobody)
@@ -176,15 +160,14 @@ def _run_open(office: Office, crew: Crew, run: SceneRun, listen: Listener) -> tu
 
 
 def _do_blocks(run: SceneRun, crew: Crew, listen: Listener) -> None:
-    grid, workers = run.plan.grid, run.settled.budget.workers
+    grid = run.plan.grid
     if not run.todo:
         return
     total = grid.height * grid.width
     done = total - sum(grid.owned(block).area for block in run.todo)
     failed = 0
     listen(Progress(run.plan.scene.name, done, total, failed))
-    client = crew.of(min(workers, len(run.todo)))
-    for record in feed(client, run.plan, run.todo, run.job.attempts, workers):
+    for record in crew.records(run):
         run.take(record)
         done += grid.owned(record.block).area
         failed += record.state is State.FAILED
@@ -220,13 +203,13 @@ def _nobody(_progress: Progress) -> None:
     """Listen to no one."""
 
 
-def plan_job(job: Job) -> list[dict[str, Any]]:
+def plan_job(job: Job, child: Child | None = None) -> list[dict[str, Any]]:
     """Plan every scene of a job, writing nothing; `refused` says why a run of it would not start, or is None.
 
     Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
     job or its model is at fault.
     """
-    with Office.of(job) as office:
+    with Office.of(job, child) as office:
         return [_planned(office, entry) for entry in expanded(job)]
 
 

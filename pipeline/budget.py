@@ -5,10 +5,12 @@ Nothing here depends on the side of the scene except the ledger, at about a hund
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
@@ -31,6 +33,7 @@ MIB = 2**20
 FLOAT = 4  # bytes of a float32
 BYTES_PER_BLOCK = 512  # of the ledger's arrays and of what Dask keeps of a task in flight
 SLACK = 48 * MIB  # allocators round up; Python's objects
+DASK_BYTES = 48 * MIB  # what a worker holds of Dask: 15 MiB of modules, its queues and connections
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,14 @@ def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Sequence[Scene
     return grid.scene.area * pixel * 4 + source + 16 * MIB
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
 def allowed(asked: int | None) -> int:
     """The bytes that a run may take: what the job says, or what is free."""
     return asked or int(psutil.virtual_memory().available)
@@ -162,6 +173,12 @@ def peak_memory() -> int:
         pass
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def restart_peak() -> None:
+    """Let what this process holds now be its peak, where the system can: what it held before was another's doing."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _mib(size: int) -> str:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
+import os
+import resource
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 from pipeline.errors import ModelError, RoomError, portable
 
 Result = TypeVar("Result")
+
+# In a process that predicts: sums in one order, and no library that takes all cores for itself.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class Ended(Exception):  # noqa: N818  # what happened, not yet anybody's error
@@ -34,6 +42,7 @@ class Child:
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._awaited = 0  # answers that nobody is interested in
 
     def __enter__(self) -> Self:
         return self
@@ -49,6 +58,9 @@ class Child:
         pipe = self._pipe or self._start()
         try:
             pipe.send((work, args))
+            while self._awaited:
+                pipe.recv()
+                self._awaited -= 1
             if not pipe.poll(seconds):
                 raise Ended(f"took more than {seconds:g} s", by_system=False)
             done, said = pipe.recv()
@@ -71,6 +83,14 @@ class Child:
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
+        self._awaited = 0
+
+    def warm(self, *modules: str) -> None:
+        """Start the process now, and have it import modules meanwhile: the first call waits for less."""
+        self._pipe = self._pipe or self._start()
+        with suppress(OSError):  # where it is dead already, the first call finds that out
+            self._pipe.send((_import, modules))
+            self._awaited += 1
 
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
@@ -99,13 +119,21 @@ def in_child(work: Callable[..., Result], *args: object) -> Result:
     """Run a module's function in a fresh process and return its result, or raise its error.
 
     In a child it is run where it is: a child may have none of its own, and does no harm to others already. The process
-    ends with the call, whatever ends that. Raises RoomError where the system ended it, ModelError where it crashed.
+    ends with the call, whatever ends that. Raises what `tried` raises.
     """
     if multiprocessing.current_process().daemon:
         return work(*args)
+    with Child() as child:
+        return tried(child, work, *args)
+
+
+def tried(child: Child, work: Callable[..., Result], *args: object) -> Result:
+    """Try a window in a child that may have limits, without them; return its result, or raise its error.
+
+    Raises RoomError where the system ended the process, ModelError where it crashed.
+    """
     try:
-        with Child() as child:
-            return child.ask(work, *args)
+        result: Result = child.ask(_unlimited, work, *args)
     except Ended as end:
         if not end.by_system:
             raise ModelError(
@@ -113,13 +141,42 @@ def in_child(work: Callable[..., Result], *args: object) -> Result:
             ) from None
     except MemoryError:
         pass
+    else:
+        return result
     raise RoomError(
         "The process that tried one window was ended by the system, most likely for its memory. "
         "Take a smaller --window or --batch."
     )
 
 
+def limit(room: int, seconds: int) -> None:
+    """Let this process have so many more bytes of address space and seconds of processor time than it had so far."""
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    _set(resource.RLIMIT_CORE, 0)  # a crash leaves nothing behind
+    _set(resource.RLIMIT_AS, used + room)
+    _set(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
+
+
+def _unlimited(work: Callable[..., Result], *args: object) -> Result:
+    for which in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
+        _set(which, resource.RLIM_INFINITY)
+    return work(*args)
+
+
+def _set(which: int, wanted: int) -> None:
+    """Set a soft limit, to the hard one at most, which stays."""
+    _, hard = resource.getrlimit(which)
+    lower = hard if wanted == resource.RLIM_INFINITY or (hard != resource.RLIM_INFINITY and hard < wanted) else wanted
+    resource.setrlimit(which, (lower, hard))
+
+
+def _import(*modules: str) -> None:
+    for name in modules:
+        importlib.import_module(name)
+
+
 def _serve(pipe: Connection) -> None:
+    os.environ.update(ONE_THREAD)
     while True:
         try:
             work, args = pipe.recv()

@@ -5,16 +5,14 @@ It happens in a child process, see `pipeline.child`.
 
 from __future__ import annotations
 
-import importlib
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.budget import peak_memory
+from pipeline.budget import peak_memory, restart_peak
 from pipeline.errors import BlockError, ModelError
 from pipeline.grid import Stitch
 from pipeline.network.engine import Engine, check_against_cpu, largest_batch
@@ -45,14 +43,13 @@ class Probe:
     seconds: float  # per window, the median
 
 
-def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None, preload: Sequence[str]) -> Probe:
+def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None) -> Probe:
     """Build the fused graph and run it on noise; to be called in a process of its own.
 
     Raises ModelError where the network does not run on such a window, DeviceError where the device is not to be had or
     computes something else than the CPU.
     """
-    for name in preload:
-        importlib.import_module(name)
+    restart_peak()
     rest = peak_memory()
     first = build_engine(network, replace(recipe, batch=1), device)
     wanted = batch or (GPU_BATCH if first.provider == CUDA else 1)

@@ -14,6 +14,7 @@ import onnx
 
 from pipeline.aoi import Interest, interest_of
 from pipeline.budget import (
+    DASK_BYTES,
     MIB,
     SLACK,
     Budget,
@@ -252,7 +253,7 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
     staged = to_stage(plan.scene)
     at_once = max(publish_bytes(plan.grid, plan.products), *(stage_bytes(file) for file in staged), 0)
     one = Budget(
-        worker=probe.peak + area + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + SLACK,
+        worker=probe.peak + area + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + DASK_BYTES + SLACK,
         coordinator=probe.rest + area + at_once + ledger + 2 * SLACK + 64 * MIB,
         workers=1,
         disk=disk_bytes(plan.grid, plan.products, staged),

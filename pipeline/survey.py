@@ -5,8 +5,6 @@ One such process serves a whole run: it is started for the first file, and anew 
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pipeline.aoi import interest_of
-from pipeline.child import Child, Ended, Result
+from pipeline.child import Child, Ended, Result, limit
 from pipeline.errors import BlockError, InputError, ModelError, SceneError, SettingsError
 from pipeline.grid import Rect
 from pipeline.network.card import Card
@@ -41,14 +39,14 @@ _WHOLE = frozenset({"PNG", "JPEG", "WEBP", "BMP"})
 class Survey:
     """Opens scenes and models in a child process with limits of time and memory."""
 
-    def __init__(self) -> None:
-        self._child = Child()
+    def __init__(self, child: Child | None = None) -> None:
+        self.child = child or Child()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._child.close()
+        self.child.close()
 
     def scene(self, uri: str, wanted: Wanted, name: str | None, allow: Sequence[str] = ()) -> Scene:
         """Open an image as `open_image` does, and decode some of its tiles.
@@ -80,7 +78,7 @@ class Survey:
     def _asked(self, trial: _Trial, work: Callable[..., Result], *args: object) -> Result:
         """Have it done in the child; what the child dies of is the trial's error, in a sentence."""
         try:
-            return self._child.ask(work, *args, seconds=trial.seconds)
+            return self.child.ask(work, *args, seconds=trial.seconds)
         except Ended as end:
             why = _memory(trial.bytes) if end.by_system else "it is damaged, or made to do harm"
             raise trial.error(f"The process that tried to read {trial.what} {end.how}: {why}.") from None
@@ -129,27 +127,13 @@ def _memory(limit: int) -> str:
     return f"that takes more than the {limit >> 30} GiB of memory that it may have, or than there are"
 
 
-def _limit(room: int, seconds: int) -> None:
-    """Let this process have so many more bytes of address space and seconds of processor time than it had so far."""
-    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
-    _lower(resource.RLIMIT_CORE, 0)  # a crash leaves nothing behind
-    _lower(resource.RLIMIT_AS, used + room)
-    _lower(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
-
-
-def _lower(which: int, wanted: int) -> None:
-    """Set a soft limit, below the hard one, which stays."""
-    _, hard = resource.getrlimit(which)
-    resource.setrlimit(which, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
-
-
 def _networked(path: Path, job: Job) -> Network:
-    _limit(MODEL_BYTES, MODEL_SECONDS)
+    limit(MODEL_BYTES, MODEL_SECONDS)
     return open_network(path, job)
 
 
 def _examined(path: Path, said: Mapping[str, Any]) -> Examined:
-    _limit(MODEL_BYTES, MODEL_SECONDS)
+    limit(MODEL_BYTES, MODEL_SECONDS)
     model = load_model(path)
     found = gather(model, path, said)
     layout = found.entries.get("layout")
@@ -163,7 +147,7 @@ def _examined(path: Path, said: Mapping[str, Any]) -> Examined:
 
 
 def _met(job: Job, scene: Scene) -> None:
-    _limit(SCENE_BYTES, SCENE_SECONDS)
+    limit(SCENE_BYTES, SCENE_SECONDS)
     with before_the_first_block():
         interest_of(job, scene)
 
@@ -184,7 +168,7 @@ def staged(scene: Scene, folder: Path) -> Scene:
 
 
 def _surveyed(uri: str, wanted: Wanted, name: str | None, allow: Sequence[str], seconds: int) -> Scene:
-    _limit(SCENE_BYTES, seconds)
+    limit(SCENE_BYTES, seconds)
     scene = open_image(uri, wanted, name, allow)
     with Reader(scene) as reader:
         for rect in _sample(scene):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.child import in_child
+from pipeline.child import Child, tried
 from pipeline.errors import ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.lay import rounded_up
@@ -65,10 +65,10 @@ class Trial:
 
 
 class Tuner:
-    """Measures once per job what a job's scenes share."""
+    """Measures once per job what a job's scenes share, in a child process."""
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
-        self._preload = tuple(preload)  # modules that a worker holds beside the pipeline
+    def __init__(self, child: Child | None = None) -> None:
+        self._child = child or Child()
         self._probes: dict[tuple[object, ...], Probe] = {}
         self._margins: dict[str, Margin] = {}
         self._relaxable: set[tuple[str, int]] = set()
@@ -77,7 +77,9 @@ class Tuner:
         """Try a recipe; `batch` None lets the device decide it."""
         key = (network.digest, recipe, device, batch, repr(network.card))
         if key not in self._probes:
-            self._probes[key] = in_child(try_recipe, network, recipe, device, batch, self._preload)
+            self._probes[key] = tried(self._child, try_recipe, network, recipe, device, batch)
+            if self._probes[key].device == "cuda":
+                self._child.close()  # it would keep a part of the GPU
         return self._probes[key]
 
     def demand_relaxable(self, network: Network, window: int) -> None:
@@ -85,7 +87,7 @@ class Tuner:
         key = network.digest, window
         if network.side in {None, window} or key in self._relaxable:
             return
-        difference = in_child(relaxed_difference, network, window)
+        difference = tried(self._child, relaxed_difference, network, window)
         if difference is not None and difference > ROUNDING:
             raise ModelError(
                 f"The network was exported for windows of {network.side} px; at {window} px it says something else: "
@@ -97,7 +99,7 @@ class Tuner:
         """Measure the disagreement of a chosen margin, or find the smallest that keeps the tolerance."""
         key = f"{trial.network.digest} {trial.device} {chosen}"
         if key not in self._margins:
-            self._margins[key] = in_child(try_margins, trial, chosen)
+            self._margins[key] = tried(self._child, try_margins, trial, chosen)
         return self._margins[key]
 
 

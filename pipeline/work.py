@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.aoi import fence_of, fenced
-from pipeline.budget import peak_memory
-from pipeline.errors import BlockError, DeviceError, InputError, ModelError
+from pipeline.budget import peak_memory, restart_peak
+from pipeline.errors import BlockError, DeviceError, InputError, ModelError, portable
 from pipeline.grid import Rect
 from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
@@ -34,6 +34,7 @@ from pipeline.settings import statuses
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
 
+Outcome = Record | Exception
 _benches: dict[str, Bench] = {}  # at most one: the next plan takes its place
 _opening = threading.Lock()
 
@@ -62,6 +63,7 @@ def bench(plan: Plan) -> Bench:
     with _opening:
         if key not in _benches:
             close_bench()
+            restart_peak()
             engine = build_engine(plan.network, plan.recipe, plan.choices.device)
             if engine.numeric_class != plan.choices.numeric_class:
                 raise DeviceError(
@@ -108,6 +110,14 @@ def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
             attempts=attempt,
             reason=error.message if isinstance(error, BlockError) else f"{type(error).__name__}: {error}",
         )
+
+
+def do_block(plan: Plan, block: int, attempt: int) -> Outcome:
+    """Do a block. What keeps this process from doing any comes back as a value: so it leaves its causes behind."""
+    try:
+        return run_block(plan, block, attempt)
+    except InputError as error:
+        return portable(error)
 
 
 def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attempt: int, bytes_read: int) -> Record:

@@ -1,10 +1,12 @@
-"""Blocks on real Dask workers: bounded in flight, tried again, given up with a reason, and never one for another."""
+"""Blocks in real processes, Dask's or one alone: tried again, given up with a reason, and never one for another."""
 
 from __future__ import annotations
 
 import os
 import random
+import re
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 
 from flows.cluster import local_cluster
+from flows.crew import Crew, alone
 from flows.feed import IN_FLIGHT, feed
+from pipeline.child import Child
 from pipeline.errors import ModelError
 from pipeline.grid import Grid, Rect
 from pipeline.plan import Plan
@@ -64,6 +68,17 @@ def client():
         yield made
 
 
+@pytest.fixture(scope="module", params=["cluster", "alone"])
+def done(request):
+    """What has blocks done: (plan, blocks, attempts) to their records."""
+    if request.param == "cluster":
+        client = request.getfixturevalue("client")
+        yield lambda plan, blocks, attempts: feed(client, plan, blocks, attempts, workers=1)
+    else:
+        with Child() as child:
+            yield lambda plan, blocks, attempts: alone(child, plan, blocks, attempts)
+
+
 def by_block(records) -> dict[int, Record]:
     found = {}
     for record in records:
@@ -78,10 +93,10 @@ def known(client) -> int:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_any_order_gives_the_shards_that_this_process_makes(folder, client, tmp_path, seed):
+def test_any_order_gives_the_shards_that_this_process_makes(folder, done, tmp_path, seed):
     here, there = (planned(folder, tmp_path / name) for name in ("here", "there"))
     order = random.Random(seed).sample(range(16), 16)
-    found = by_block(feed(client, there, order, attempts=1, workers=1))
+    found = by_block(done(there, order, 1))
     assert set(found) == set(range(16))
     for block in range(16):
         own = run_block(here, block)
@@ -108,27 +123,42 @@ def test_a_feed_that_is_left_takes_its_blocks_back(folder, client, tmp_path):
 
 
 @pytest.mark.parametrize("attempts", [1, 3])
-def test_a_block_that_fails_is_tried_again_and_then_given_up_with_the_reason(folder, client, tmp_path, attempts):
-    found = by_block(feed(client, planned(folder, tmp_path), [4, 5, 6], attempts, workers=1))
+def test_a_block_that_fails_is_tried_again_and_then_given_up_with_the_reason(folder, done, tmp_path, attempts):
+    found = by_block(done(planned(folder, tmp_path), [4, 5, 6], attempts))
     assert {block: found[block].state for block in (4, 6)} == {4: State.DONE, 6: State.DONE}
     assert (found[5].state, found[5].attempts) == (State.FAILED, attempts)
     assert "NaN or infinity" in found[5].reason
 
 
-def test_what_no_block_can_be_done_with_ends_the_run(folder, client, tmp_path):
+def test_what_no_block_can_be_done_with_ends_the_run(folder, done, tmp_path):
     plan = planned(folder, tmp_path / "out")
     save_model(tmp_path / "changed.onnx", small_unet(seed=1))
     changed = replace(plan, network=replace(plan.network, path=str(tmp_path / "changed.onnx")), store=f"{plan.store} ")
     with pytest.raises(ModelError, match="changed since the run was planned"):
-        list(feed(client, changed, range(16), attempts=3, workers=1))
+        list(done(changed, range(16), 3))
 
 
-def test_a_block_that_kills_its_worker_each_time_is_given_up_and_no_other_is(folder, client, tmp_path):
+def test_a_block_that_kills_its_worker_each_time_is_given_up_and_no_other_is(folder, done, tmp_path):
     plan = deadly(planned(folder, tmp_path), 1)
-    found = by_block(feed(client, plan, range(5), attempts=2, workers=1))
+    found = by_block(done(plan, range(5), 2))
     assert {block: found[block].state for block in (0, 2, 3, 4)} == dict.fromkeys((0, 2, 3, 4), State.DONE)
     assert (found[1].state, found[1].attempts) == (State.FAILED, 2)
-    assert "died" in found[1].reason
+    assert re.search("worker that did it died|process that did it ended with code 9", found[1].reason)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "scenes", "asked", "sooner"),
+    [(0.1, 1, None, True), (0.1, 1, 2, False), (0.1, 999, None, False), (1.0, 1, None, False)],
+    ids=["little work", "workers were asked for", "many scenes", "much work"],
+)
+def test_a_cluster_is_started_where_it_is_done_sooner(folder, tmp_path, seconds, scenes, asked, sooner):
+    said = {"scenes": (str(folder / "scene.tif"),), "model": str(folder / "model.onnx"), "out": tmp_path}
+    with opened(Job(**said, device="cpu", window=76, block=64, workers=asked)) as run, ExitStack() as stack:
+        run.settled = replace(run.settled, probe=replace(run.settled.probe, seconds=seconds))
+        crew = Crew(stack, stack.enter_context(Child()), scenes)
+        record = next(crew.records(run))
+        assert record.state is State.DONE
+        assert (crew.client is None) == sooner
 
 
 @pytest.mark.slow

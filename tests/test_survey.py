@@ -14,7 +14,7 @@ import pytest
 import rasterio
 
 from pipeline import survey as module
-from pipeline.child import Child, Ended, in_child
+from pipeline.child import Child, Ended, in_child, limit
 from pipeline.errors import ModelError, RoomError, SceneError, SettingsError
 from pipeline.raster.opening import Wanted
 from pipeline.raster.source import LARGEST_TILE, open_scene
@@ -45,13 +45,13 @@ def gorge(*_args):
 
 def spend(seconds):
     """Use the processor for longer than it may be used."""
-    module._limit(1 << 30, seconds)
+    limit(1 << 30, seconds)
     loop()
 
 
 def room_left():
     """The soft limits of this process: address space beyond what it has, seconds beyond what it used."""
-    module._limit(1 << 30, 7)
+    limit(1 << 30, 7)
     return resource.getrlimit(resource.RLIMIT_AS)[0], resource.getrlimit(resource.RLIMIT_CPU)[0]
 
 
@@ -92,7 +92,7 @@ def test_its_memory_and_its_time_are_limited_afresh_for_each_call(child):
     space, seconds = child.ask(room_left)
     assert 1 << 30 < space < 1 << 36
     assert 7 <= seconds < 60
-    child.ask(module._limit, 1 << 30, 60)
+    child.ask(limit, 1 << 30, 60)
     with pytest.raises(MemoryError):
         child.ask(gorge)
 
@@ -116,15 +116,15 @@ def dying(monkeypatch):
 def test_each_has_its_sentence(dying, monkeypatch, tmp_path, work, said):
     with dying(work) as survey:
         if work is gorge:
-            survey._child.ask(module._limit, 1 << 30, 60)
+            survey.child.ask(limit, 1 << 30, 60)
         with pytest.raises(SceneError, match=said):
             survey.scene("https://host/a.tif?sig=hush", GREY, None)
         if work is gorge:
-            survey._child.ask(module._limit, 1 << 30, 60)
+            survey.child.ask(limit, 1 << 30, 60)
         with pytest.raises(ModelError, match=r"model .*a\.onnx"):
             survey.network(tmp_path / "a.onnx", None)
         if work is gorge:
-            survey._child.ask(module._limit, 1 << 30, 60)
+            survey.child.ask(limit, 1 << 30, 60)
         with pytest.raises(SettingsError, match=r"area a\.gpkg"):
             survey.area(Job(scenes=("a",), model="b", out=tmp_path, aoi="a.gpkg"), None)
 
