@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flows.screen import counted, duration, size
@@ -18,6 +18,7 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
         "outside": plan["blocks_outside"] and f"{counted(plan['blocks_outside'], 'block')}, which are never read",
         "resolution": _zoom(plan["zoom"]),
         "windows": f"{counted(plan['windows'], 'window')} of {plan['window']:,} px, cores of {plan['core']:,} px",
+        "tuned": _tuned(plan["tuned"], plan["margin"]),
         "margin": f"{plan['margin']} px, {plan['margin_kind']}: {plan['margin_why']}{_difference(plan)}",
         "computed": f"{plan['computed_per_pixel']:.3g} pixels for each pixel of the image",
         "read": f"{size(plan['bytes_read'])}, {plan['read_amplification']:.3g} times {what}",
@@ -34,6 +35,14 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
 
 def _zoom(zoom: float) -> str | None:
     return None if zoom == 1 else f"the network sees {zoom:.4g} pixels for each pixel along a side of the image"
+
+
+def _tuned(paces: Sequence[Mapping[str, Any]], margin: int) -> str | None:
+    said = (
+        f"{pace['core'] + 2 * margin:,} px {pace['rate']:.3g} ({counted(pace['at_once'], 'run')} side by side)"
+        for pace in paces
+    )
+    return f"megapixels in a second, by window: {', '.join(said)}" if paces else None
 
 
 def _difference(plan: Mapping[str, Any]) -> str:

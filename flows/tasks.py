@@ -80,7 +80,8 @@ class Office:
         Files are opened and windows are tried in `child`, or in one of its own; it ends with the office.
         """
         with Survey(child) as survey:
-            yield cls(job, survey.network(model_path(job.model), job), Tuner(survey.child), survey)
+            tuner = Tuner(survey.child, len(job.scenes))
+            yield cls(job, survey.network(model_path(job.model), job), tuner, survey)
 
     def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
         """Plan one scene."""

@@ -90,8 +90,13 @@ def blend_window(job: Job, network: Network) -> int:
     return job.window or network.side or network.card.window or BLEND_WINDOW
 
 
-def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin, zoom: Fraction = Fraction(1)) -> Grid:
-    """Lay windows, cores and blocks over a scene. Raises SettingsError where the sides asked for do not fit."""
+def lay_grid(
+    job: Job, network: Network, scene: Scene, margin: Margin, zoom: Fraction = Fraction(1), core: int | None = None
+) -> Grid:
+    """Lay windows, cores and blocks over a scene; with a core of so many pixels, unless the job says a window.
+
+    Raises SettingsError where the sides asked for do not fit.
+    """
     blend = margin.kind is Kind.BLEND
     stride = network.field.stride if network.field.bounded else 1
     if blend:
@@ -99,7 +104,7 @@ def lay_grid(job: Job, network: Network, scene: Scene, margin: Margin, zoom: Fra
     elif job.window:
         core = job.window - 2 * margin.pixels
     else:
-        core = _core_for(ceil(max(scene.height, scene.width) * zoom), stride, margin.pixels)
+        core = core or _core_for(ceil(max(scene.height, scene.width) * zoom), stride, margin.pixels)
     if core < stride or core % stride:
         window = core + 2 * margin.pixels
         raise SettingsError(
@@ -127,6 +132,14 @@ def _core_for(longest: int, stride: int, margin: int) -> int:
     while core // 2 >= max(longest, least) and (core // 2) % stride == 0:
         core //= 2
     return core
+
+
+def cores_to_try(grid: Grid, block: int | None) -> list[int]:
+    """The grid's own core and its double and half, where these fit the network, the view and the block asked for."""
+    longest, least = max(grid.view.shape), COARSEST * grid.stride - 2 * grid.margin
+    others = [grid.core * 2] if grid.core * 2 <= longest else []
+    others += [grid.core // 2] if grid.core // 2 >= least and grid.core // 2 % grid.stride == 0 else []
+    return [grid.core, *(core for core in others if not block or block % core == 0)]
 
 
 def _units_in_block(scene: Scene, unit: int, zoom: Fraction) -> int:

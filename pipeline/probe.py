@@ -62,7 +62,7 @@ def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None)
         ) from None
     if engine.provider == CUDA:
         check_against_cpu(
-            engine, fused_graph(network, replace(recipe, batch=engine.batch)), _noise(engine, network, recipe)
+            engine, fused_graph(network, replace(recipe, batch=engine.batch)), noise(engine, network, recipe)
         )
     return Probe(
         device="cuda" if engine.provider == CUDA else "cpu",
@@ -111,7 +111,7 @@ def _said_of(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> float:
-    windows, taken = _noise(engine, network, recipe), []
+    windows, taken = noise(engine, network, recipe), []
     for _ in range(RUNS):
         start = time.perf_counter()
         engine.run(*windows)
@@ -119,7 +119,7 @@ def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> flo
     return float(sorted(taken)[len(taken) // 2]) / engine.batch
 
 
-def _noise(engine: Engine, network: Network, recipe: Recipe) -> Windows:
+def noise(engine: Engine, network: Network, recipe: Recipe) -> Windows:
     """A batch of windows of noise, as it looks after scaling to about −1 to 1."""
     bands, side = len(network.card.bands), engine.window
     pixels = np.random.default_rng(0).integers(0, 128, (engine.batch, bands, side, side)).astype(recipe.dtype)

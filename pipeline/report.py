@@ -56,6 +56,7 @@ class Facts:
             },
             "disagreement": self._disagreement(predicted),
             "grid": {"window": plan.grid.window, "core": plan.grid.core, "block": plan.grid.block},
+            "tuned": [pace.as_dict() for pace in self.settled.paces],
             "zoom": float(plan.grid.zoom),
             "identity": plan.identity,
             "identity_digest": plan.digest,

@@ -35,6 +35,7 @@ from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
 from pipeline.network.model_file import find_model, load_model
 from pipeline.network.understand import understand
+from pipeline.pace import Pace, fastest
 from pipeline.place import placed
 from pipeline.plan import Choices, Margin, Network, Plan, identity_of, products_of, recipe_of
 from pipeline.probe import Probe
@@ -45,6 +46,7 @@ from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage, to_stage
 from pipeline.resolution import zoom_of
 from pipeline.settings import Job
+from pipeline.sides import paces_of
 from pipeline.tune import Trial, Tuner
 
 
@@ -57,6 +59,7 @@ class Settled:
     probe: Probe
     notes: tuple[str, ...]
     interest: Interest = field(default_factory=Interest)
+    paces: tuple[Pace, ...] = ()  # of the sizes of window that were tried, if any
 
     @property
     def staged(self) -> str | None:
@@ -96,6 +99,7 @@ class Settled:
             "provider": self.probe.provider,
             "numeric_class": plan.choices.numeric_class,
             "batch": plan.recipe.batch,
+            "tuned": [pace.as_dict() for pace in self.paces],
             "seconds": self.probe.seconds * computed / grid.window**2 / self.budget.workers,
             "identity": plan.digest,
             "notes": list(self.notes),
@@ -164,9 +168,14 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     margin = _margin(job, network, view, tuner, affine, frozen)
     grid = _obeyed(job, network, scene, margin, frozen, zoom) if frozen else lay_grid(job, network, scene, margin, zoom)
     demand_window(recipe_of(grid, scene, job, job.batch or 1), len(scene.bands), job.memory)
+    paces = [] if frozen else paces_of(job, network, scene, grid, margin, tuner, cores)
+    taken = fastest(paces) if paces else None
+    if taken and taken.core != grid.core:
+        grid = lay_grid(job, network, scene, margin, zoom, taken.core)
     if network.field.bounded:
         tuner.demand_relaxable(network, grid.window)
-    probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
+    batch = taken.batch if taken else job.batch
+    probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, batch)
     choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
     own = replace(network, card=eats)
     plan = Plan(
@@ -190,7 +199,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
     if frozen and job.block and job.block != grid.block:
         notes.append(f"The block is {grid.block} px, as this folder's plan has it, not {job.block}.")
-    return Settled(plan, budget_of(job, plan, probe, cores, interest.held), probe, tuple(notes), interest)
+    budget = budget_of(job, plan, probe, taken.at_once if taken else cores, interest.held)
+    return Settled(plan, budget, probe, tuple(notes), interest, tuple(paces))
 
 
 def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:

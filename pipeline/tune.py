@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +17,14 @@ from pipeline.lay import rounded_up
 from pipeline.network.card import Card
 from pipeline.network.engine import Engine
 from pipeline.network.host import Recipe
+from pipeline.network.providers import has_driver
 from pipeline.network.rule import unit
-from pipeline.plan import Kind, Margin, Network
+from pipeline.pace import Pace, measured
+from pipeline.plan import Kind, Margin, Network, digest_of
 from pipeline.probe import Probe, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
+from pipeline.remember import recalled, remember
 from pipeline.work import build_engine
 
 ROUNDING = 1e-4  # the largest |Δp| between a fixed window and a larger one that holds it
@@ -67,20 +71,41 @@ class Trial:
 class Tuner:
     """Measures once per job what a job's scenes share, in a child process."""
 
-    def __init__(self, child: Child | None = None) -> None:
+    def __init__(self, child: Child | None = None, scenes: int = 1) -> None:
         self._child = child or Child()
-        self._probes: dict[tuple[object, ...], Probe] = {}
+        self.scenes = scenes  # how many the job has
+        self._probes: dict[str, Probe] = {}
         self._margins: dict[str, Margin] = {}
         self._relaxable: set[tuple[str, int]] = set()
 
     def probe(self, network: Network, recipe: Recipe, device: str, batch: int | None) -> Probe:
         """Try a recipe; `batch` None lets the device decide it."""
-        key = (network.digest, recipe, device, batch, repr(network.card))
-        if key not in self._probes:
-            self._probes[key] = tried(self._child, try_recipe, network, recipe, device, batch)
-            if self._probes[key].device == "cuda":
-                self._child.close()  # it would keep a part of the GPU
-        return self._probes[key]
+        key = _key(network, device, recipe=repr(recipe), batch=batch)
+        name = digest_of(key)
+        if name not in self._probes:
+            known = recalled("probes", key) if _surely_cpu(device) else None
+            self._probes[name] = Probe(**known) if known else self._probed(network, recipe, device, batch, key)
+        return self._probes[name]
+
+    def _probed(self, network: Network, recipe: Recipe, device: str, batch: int | None, key: dict[str, Any]) -> Probe:
+        probe = tried(self._child, try_recipe, network, recipe, device, batch)
+        if probe.device == "cuda":
+            self._child.close()  # it would keep a part of the GPU
+        else:
+            remember("probes", key, asdict(probe))
+        return probe
+
+    def paces(
+        self, network: Network, recipes: Sequence[Recipe], device: str, at_once: int, seconds: float
+    ) -> list[Pace]:
+        """How fast the network is with each recipe: measured for so many seconds, or remembered."""
+        key = _key(network, device, recipes=repr(list(recipes)), at_once=at_once)
+        known = recalled("paces", key) if _surely_cpu(device) else None
+        if known and known["seconds"] >= seconds / 2:  # measured about as well
+            return [Pace(**pace) for pace in known["paces"]]
+        found = tried(self._child, measured, network, recipes, device, at_once, seconds)
+        remember("paces", key, {"seconds": seconds, "paces": [pace.as_dict() for pace in found]})
+        return found
 
     def demand_relaxable(self, network: Network, window: int) -> None:
         """Raise ModelError where a network exported for one size says something else at the window's size."""
@@ -101,6 +126,17 @@ class Tuner:
         if key not in self._margins:
             self._margins[key] = tried(self._child, try_margins, trial, chosen)
         return self._margins[key]
+
+
+def _key(network: Network, device: str, **more: object) -> dict[str, Any]:
+    """What a measurement of a network depends on, beside the machine."""
+    how = repr((network.card, network.field, network.rim, network.scale))
+    return {"model": network.digest, "used": how, "device": device, **more}
+
+
+def _surely_cpu(device: str) -> bool:
+    """Whether nothing would be tried on a GPU: of one that may be gone, or back, nothing is taken for granted."""
+    return device == "cpu" or not has_driver()
 
 
 def try_margins(trial: Trial, chosen: int | None) -> Margin:

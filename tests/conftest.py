@@ -1,6 +1,8 @@
 """What holds for all tests."""
 
+import os
 import signal
+import tempfile
 
 import pytest
 from hypothesis import settings
@@ -10,6 +12,10 @@ from tests.warm import Warm
 # Two slow cores shared with others: how long one example takes says nothing about the code.
 settings.register_profile("maskmill", deadline=None)
 settings.load_profile("maskmill")
+
+# What is measured here is measured here: the user's cache is neither read nor written.
+_CACHE = tempfile.TemporaryDirectory(prefix="maskmill-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 @pytest.fixture(autouse=True)

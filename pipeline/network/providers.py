@@ -122,13 +122,32 @@ def cuda_version() -> str:
 
 def instruction_set() -> str:
     """Name the widest vector instructions of this CPU; the machine's name where they are not to be found out."""
+    flags = _of_cpu("flags").split()
+    known = ("avx512_vnni", "avx512f", "avx2", "avx", "sse4_1")
+    return next((name for name in known if name in flags), platform.machine())
+
+
+def processor() -> str:
+    """Name this CPU, such as "Intel(R) Xeon(R) CPU @ 2.60GHz"; the machine's name where it is not to be found out."""
+    return _of_cpu("model name") or platform.machine()
+
+
+def has_driver() -> bool:
+    """Whether an NVIDIA driver is there; without one nothing runs on a GPU."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _of_cpu(what: str) -> str:
+    """A line of what Linux says of the first core; empty where it says nothing."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.machine()
-    flags = next((set(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), set())
-    known = ("avx512_vnni", "avx512f", "avx2", "avx", "sse4_1")
-    return next((name for name in known if name in flags), platform.machine())
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(what)), "")
 
 
 def providers_that_start() -> dict[str, str | None]:
