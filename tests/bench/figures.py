@@ -1,4 +1,4 @@
-"""The figures of the README: `make bench`, or `python -m tests.bench PART…` for some. A line for each, no verdict.
+"""The figures of the README, one line for each, no verdict.
 
 rate     a scene of 100 megapixels through the whole command, beside bare session.run on as many windows, with as many
          processes of one thread and the same batch
@@ -8,57 +8,21 @@ resume   a run of 1000 blocks, killed when most are done: from the command to th
 
 from __future__ import annotations
 
-import json
 import multiprocessing
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-import rasterio
-from affine import Affine
-from rasterio.windows import Window
 
-from models import earth_water, zoo
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
+from tests.bench.command import WORKERS, plan_of, run, shown
+from tests.bench.scenes import write_scene
 
-WORKERS = os.cpu_count() or 1
-STRIPE = 2048
 BARE_RUNS = 30  # windows timed in each process
-
-
-def write_scene(path: Path, rows: int, cols: int) -> None:
-    """The Blue Marble, repeated and shifted until it fills the scene."""
-    earth = earth_water.blue_marble()
-    place = {"crs": "EPSG:32632", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
-    tiling = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "DEFLATE", "zlevel": 1}
-    with rasterio.open(
-        path, "w", driver="GTiff", count=3, height=rows, width=cols, dtype="uint8", **place, **tiling
-    ) as file:
-        for top in range(0, rows, STRIPE):
-            height = min(STRIPE, rows - top)
-            take = np.ix_(range(3), np.arange(top, top + height) % earth.shape[1], np.arange(cols) % earth.shape[2])
-            file.write(np.ascontiguousarray(earth[take]), window=Window(0, top, cols, height))
-
-
-def run(scene: Path, out: Path, *flags: str) -> tuple[float, dict]:
-    """(seconds of the whole command, the scene's report)."""
-    start = time.perf_counter()
-    command = [sys.executable, "-m", "flows.cli", "run", str(scene), "--out", str(out), "--device", "cpu", *flags]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    return seconds, json.loads((out / scene.stem / "report.json").read_text())
-
-
-def plan_of(scene: Path, *flags: str) -> dict:
-    command = [sys.executable, "-m", "flows.cli", "plan", str(scene), "--out", str(scene.parent / "none"), "--json"]
-    said = subprocess.run([*command, "--device", "cpu", *flags], check=True, capture_output=True, text=True).stdout
-    return json.loads(said.splitlines()[-1])["plans"][0]
 
 
 def bare(model: str, window: int, ready: multiprocessing.synchronize.Barrier) -> float:
@@ -124,7 +88,16 @@ def resume(folder: Path, model: str) -> None:
     scene = folder / "thousand.tif"
     write_scene(scene, 25 * 128, 40 * 128)
     command = [sys.executable, "-m", "flows.cli", "run", str(scene), "--model", model, "--out", str(folder / "resume")]
-    sides = ["--block", "128", "--window", str(128 + 2 * margin_of(model)), "--device", "cpu", "--margin", "exact"]
+    sides = [
+        "--block",
+        "128",
+        "--window",
+        str(128 + 2 * shown(model)["margin"]),
+        "--device",
+        "cpu",
+        "--margin",
+        "exact",
+    ]
     ledger = folder / "resume" / "thousand" / "ledger"
     first = subprocess.Popen([*command, *sides], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not (ledger / "journal.jsonl").exists() or len(read_ledger(ledger)[1].of(State.PENDING)) > 100:
@@ -142,25 +115,3 @@ def resume(folder: Path, model: str) -> None:
     print(f"resume: {pending} of 1000 blocks pending: new blocks in the ledger after {seconds:.1f} s", end="; ")
     second.wait()
     print(f"{time.perf_counter() - start:.1f} s to the published result")
-
-
-def margin_of(model: str) -> int:
-    shown = subprocess.run(
-        [sys.executable, "-m", "flows.cli", "models", "show", model, "--json"],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return int(json.loads(shown.stdout.splitlines()[-1])["margin"])
-
-
-def main(parts: list[str]) -> None:
-    known = {"rate": rate, "memory": memory, "resume": resume}
-    with tempfile.TemporaryDirectory() as folder:
-        for part in parts or known:
-            name, _, model = part.partition("=")
-            known[name](Path(folder), model or str(zoo.path("earth-water")))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
