@@ -21,6 +21,7 @@ FLAGS = (
         "out",
         "bands",
         "device",
+        "precision",
         "margin",
         "overlap",
         "resolution",
@@ -37,6 +38,7 @@ Model = Annotated[str | None, typer.Option(metavar="MODEL", help="A zoo name, a 
 Out = Annotated[str | None, typer.Option(metavar="DIR", help="Where a folder for each scene is made.")]
 JobFile = Annotated[Path | None, typer.Option("--job", metavar="JOB.yaml", help="A job file; flags replace its keys.")]
 Device = Annotated[str | None, typer.Option(metavar="auto|cpu|cuda", help="Where the network runs.")]
+Precision = Annotated[str | None, typer.Option(metavar="fp32|tf32|fp16", help="What a GPU computes in.")]
 Margin = Annotated[
     str | None, typer.Option(metavar="auto|exact|blend|PIXELS", help="What a window reads beyond its core.")
 ]

@@ -176,6 +176,7 @@ def recipe_of(grid: Grid, scene: Scene, job: Job, batch: int) -> Recipe:
         stitch=grid.stitch,
         confidence="confidence" in job.products,
         probabilities="probabilities" in job.products,
+        precision=job.precision,
     )
 
 

@@ -116,6 +116,7 @@ def _resolution(value: object) -> object:
 
 
 Whole = Annotated[int, Field(ge=1, strict=True)]  # `true` is no number
+Precision = Literal["fp32", "tf32", "fp16"]
 Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0)], BeforeValidator(_margin)]
 Resolution = Annotated[
     Literal["model", "scene"] | Annotated[float, Field(gt=0, allow_inf_nan=False)], BeforeValidator(_resolution)
@@ -159,6 +160,9 @@ class Job(BaseModel):
         "outside are never read; what is measured of the whole scene (for a model's scaling) is measured inside",
     )
     device: Device = Device.AUTO
+    precision: Precision = Field(
+        default="fp32", description="what the network computes in; all but fp32 on a GPU alone"
+    )
     margin: Margin = "auto"
     overlap: float | None = Field(
         default=None, gt=0, lt=0.9, description="blend: part of the window shared with the next"

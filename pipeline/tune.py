@@ -25,6 +25,7 @@ from pipeline.probe import Probe, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.remember import recalled, remember
+from pipeline.settings import Precision
 from pipeline.work import build_engine
 
 ROUNDING = 1e-4  # the largest |Δp| between a fixed window and a larger one that holds it
@@ -42,6 +43,7 @@ class Trial:
     shift: tuple[float, ...]
     factor: tuple[float, ...]
     device: str
+    precision: Precision = "fp32"
 
     def one_pass(self, crop: Rect, margin: int) -> NDArray[np.float32]:
         """What is said, (class, row, col) float32, of a square crop by one window that reaches `margin` further."""
@@ -57,7 +59,7 @@ class Trial:
             return {crop: self._said_of(crop, margin, reader, engine) for crop in places}
 
     def _engine(self, window: int) -> Engine:
-        recipe = Recipe(window, 0, 1, self.scene.dtype, Stitch.BLEND, confidence=False, probabilities=False)
+        recipe = Recipe(window, 0, 1, self.scene.dtype, Stitch.BLEND, precision=self.precision)
         return build_engine(self.network, recipe, self.device)
 
     def _said_of(self, crop: Rect, margin: int, reader: Reader, engine: Engine) -> NDArray[np.float32]:

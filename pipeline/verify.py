@@ -164,7 +164,8 @@ def compare_crop(plan: Plan, block: int) -> tuple[Rect, float, int]:
     first = next(iter(grid.windows(block))).grown(-grid.margin)
     cores = max(1, min(CROP // grid.core, 2))
     crop = Rect(first.top, first.left, first.top + cores * grid.core, first.left + cores * grid.core)
-    trial = Trial(plan.network, plan.view, plan.choices.shift, plan.choices.factor, plan.choices.device)
+    choices, precision = plan.choices, plan.recipe.precision
+    trial = Trial(plan.network, plan.view, choices.shift, choices.factor, choices.device, precision)
     whole = trial.one_pass(crop, max(grid.margin, plan.network.field.margin))
     greatest, flips = 0.0, 0
     for top in range(crop.top, crop.bottom, grid.core):

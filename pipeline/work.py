@@ -25,6 +25,7 @@ from pipeline.network.engine import Engine
 from pipeline.network.fuse import fuse
 from pipeline.network.host import Recipe
 from pipeline.network.model_file import load_model
+from pipeline.network.providers import CPU
 from pipeline.network.rescale import rescaled, trimmed
 from pipeline.plan import Network, Plan
 from pipeline.predict import Bench, Made, Stopwatch, all_of, predict_block
@@ -40,8 +41,14 @@ _opening = threading.Lock()
 
 
 def build_engine(network: Network, recipe: Recipe, device: str) -> Engine:
-    """Fuse and start a network."""
-    return Engine(fused_graph(network, recipe), device)
+    """Fuse and start a network. Raises DeviceError where a precision of GPUs comes to run on the CPU."""
+    engine = Engine(fused_graph(network, recipe), device, precision=recipe.precision)
+    if recipe.precision != "fp32" and engine.provider == CPU:
+        raise DeviceError(
+            f"`precision: {recipe.precision}` is for GPUs, and the network runs on the CPU, which gains nothing by it; "
+            f"take fp32. {engine.fallback or ''}"
+        )
+    return engine
 
 
 def fused_graph(network: Network, recipe: Recipe) -> bytes:

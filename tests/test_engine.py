@@ -240,3 +240,40 @@ def test_a_graph_that_cannot_be_is_a_model_error():
     )
     with pytest.raises(ModelError, match="cannot run the network"):
         Engine(model.SerializeToString(), "cpu")
+
+
+@pytest.mark.parametrize("stitch", list(Stitch))
+def test_buffers_that_are_bound_change_no_byte(engines, stitch):
+    model = unet()
+    recipe = Recipe(32, 4, 4, "uint8", stitch, confidence=True, probabilities=True)
+    bound = Engine(fuse(model, CARD, recipe, field_of(model)), "cpu", bound=True)
+    kept = []
+    for seed, count in enumerate((4, 1, 3, 2)):  # what a run leaves in its buffers must not show in the next
+        batch = windows(count, 32, seed)
+        kept.append((bound.run(*batch), engines[stitch, 4].run(*batch)))
+    for ours, plain in kept:
+        assert {name: values.tobytes() for name, values in ours.items()} == {
+            name: values.tobytes() for name, values in plain.items()
+        }
+        assert all(values.shape == plain[name].shape for name, values in ours.items())
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_windows_may_come_as_views_and_from_several_threads(bound):
+    from concurrent.futures import ThreadPoolExecutor
+
+    model = unet()
+    engine = Engine(fuse(model, CARD, Recipe(32, 4, 4, "uint8"), field_of(model)), "cpu", bound=bound)
+    batches = [windows(3, 32, seed) for seed in range(12)]
+    alone = [engine.run(*batch)["classes"].tobytes() for batch in batches]
+    with ThreadPoolExecutor(4) as threads:
+        views = [(list(pixels), list(valid), *rest) for pixels, valid, *rest in batches]
+        assert [said["classes"].tobytes() for said in threads.map(lambda batch: engine.run(*batch), views)] == alone
+
+
+@pytest.mark.parametrize("bound", [False, True])
+def test_pixels_of_another_type_are_no_answer(bound):
+    model = unet()
+    engine = Engine(fuse(model, CARD, Recipe(32, 4, 1, "uint16"), field_of(model)), "cpu", bound=bound)
+    with pytest.raises((BlockError, TypeError)):
+        engine.run(*windows(1, 32))

@@ -39,6 +39,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "bands": [4, 3, 2],
         "aoi": {"file": "area.gpkg", "layer": "fields"},
         "device": "cpu",
+        "precision": "fp16",
         "margin": 16,
         "overlap": 0.5,
         "resolution": 2.5,

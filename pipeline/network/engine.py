@@ -6,8 +6,8 @@ the answer does not depend on how many windows came along, and a GPU's memory do
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 
 from pipeline.errors import BlockError, DeviceError, ModelError
 from pipeline.network import providers
+from pipeline.network.cuda import gpu_name
+from pipeline.network.lane import Lane, dtype_of
 from pipeline.network.providers import CPU, CUDA, HEAVY, ORT_ERRORS
-from pipeline.settings import Device
+from pipeline.settings import Device, Precision
 
-_NUMPY = {"tensor(float)": "float32", "tensor(double)": "float64"}  # the others are called alike
 _AGREEMENT, _PROBABILITIES_AGREE = 0.999, 2e-2  # what two devices owe each other: they round sums differently
-_NO_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "cuda_error_out_of_memory")
+_NO_MEMORY = (
+    *("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "cuda_error_out_of_memory"),
+    *("alloc_failed", "smaller than requested bytes"),  # cuDNN's and cuBLAS's words, and the arena's
+)
 
 
 class EngineOutOfMemory(BlockError):  # noqa: N818  it says what happened, as MemoryError's own children do
@@ -40,6 +44,11 @@ class Engine:
         does and else the CPU, and says why in `fallback`.
     threads
         Of one run. One thread gives the same bytes for any batch; more may split sums otherwise.
+    precision
+        `tf32` lets CUDA round what it multiplies to TF32, which the others forbid it; `fp16` is in the graph already.
+    bound
+        Whether each calling thread keeps buffers that are bound to the session; by default on CUDA, where it saves
+        copies. On the CPU it saves nothing.
 
     `nodes` says how many nodes of the graph each provider runs; `batch`, `bands` and `window` are the graph's.
     Raises DeviceError where the device cannot be had and ModelError where ONNX Runtime cannot run the graph. A session
@@ -47,23 +56,34 @@ class Engine:
 
     """
 
-    def __init__(self, fused: bytes, device: Device | str = Device.AUTO, threads: int = 1) -> None:
+    def __init__(
+        self,
+        fused: bytes,
+        device: Device | str = Device.AUTO,
+        threads: int = 1,
+        precision: Precision = "fp32",
+        *,
+        bound: bool | None = None,
+    ) -> None:
         if threads < 1:
             raise ValueError(f"a run has at least one thread, not {threads}")
-        self.threads = threads
+        self.threads, self.precision = threads, precision
         self.fallback: str | None = None
         self._session = self._on(Device(device), fused)
         inputs = {_port(value.name): value for value in self._session.get_inputs()}
         pixels = inputs["pixels"]
         shape: tuple[int, int, int, int] = tuple(pixels.shape)
         self.batch, self.bands, self.window, _ = shape
-        self._dtype = _NUMPY.get(pixels.type, pixels.type.removeprefix("tensor(").removesuffix(")"))
+        self._dtype = dtype_of(pixels)
         self.nodes: dict[str, int] = {
             name: operators.total() for name, operators in providers.where(self._session).items()
         }
         self._inputs = {port: value.name for port, value in inputs.items()}
+        self._rows = {value.name: int(value.shape[0]) for value in inputs.values()}
         self._shapes = {value.name: tuple(value.shape) for value in self._session.get_outputs()}
         self._said = dict(self._session.get_modelmeta().custom_metadata_map)
+        self._bound = self.provider == CUDA if bound is None else bound
+        self._lanes = threading.local()
 
     @property
     def provider(self) -> str:
@@ -76,44 +96,57 @@ class Engine:
         precision = self._said.get("precision", "fp32")
         runtime = f"ort-{ort.__version__}"
         if self.provider == CUDA:
-            tf32 = " tf32-off" if os.environ.get("NVIDIA_TF32_OVERRIDE") == "0" else ""
-            return f"cuda {precision}{tf32} {runtime} cuda-{providers.cuda_version()} {providers.gpu_name()}"
+            tf32 = "-as-tf32" if self.precision == "tf32" else ""
+            return f"cuda {precision}{tf32} {runtime} cuda-{providers.cuda_version()} {gpu_name()}"
         threads = f" threads-{self.threads}" if self.threads > 1 else ""
         return f"cpu {precision} {runtime} {providers.instruction_set()}{threads}"
 
     def run(
         self,
-        pixels: NDArray[Any],
-        valid: NDArray[np.bool_],
+        pixels: NDArray[Any] | Sequence[NDArray[Any]],
+        valid: NDArray[np.bool_] | Sequence[NDArray[np.bool_]],
         shift: NDArray[np.float32],
         factor: NDArray[np.float32],
     ) -> dict[str, NDArray[Any]]:
         """Run up to `batch` windows.
 
-        `pixels` is (n, band, row, col) in the scene's dtype, `valid` (n, row, col) bool, `shift` and `factor` (band,):
-        scaled = (raw − shift) × factor. Returns the graph's outputs by name, each with n rows. Raises
-        EngineOutOfMemory where memory does not hold the run, BlockError where ONNX Runtime fails otherwise.
+        `pixels` is (n, band, row, col) in the scene's dtype, `valid` (n, row, col) bool, or sequences of n arrays;
+        `shift` and `factor` are (band,): scaled = (raw − shift) × factor. Returns the graph's outputs by name, each
+        with n rows. Raises EngineOutOfMemory where memory does not hold the run, BlockError where ONNX Runtime fails
+        otherwise.
         """
         count = len(pixels)
         if not 1 <= count <= self.batch:
             raise ValueError(f"a run takes 1 to {self.batch} windows, not {count}")
         feed = {
-            "pixels": _filled(pixels, self.batch),
-            "valid": _filled(valid, self.batch)[:, np.newaxis],
+            "pixels": pixels,
+            "valid": [one[np.newaxis] for one in valid],
             "shift": np.asarray(shift, np.float32).reshape(1, self.bands, 1, 1),
             "factor": np.asarray(factor, np.float32).reshape(1, self.bands, 1, 1),
         }
         try:
-            found = self._session.run(list(self._shapes), {self._inputs[port]: array for port, array in feed.items()})
+            found = self._asked({self._inputs[port]: given for port, given in feed.items()})
         except ORT_ERRORS as error:
             raise self._explained(error) from error
-        for (name, shape), values in zip(self._shapes.items(), found, strict=True):
-            if values.shape != shape:
+        for name, values in found.items():
+            if values.shape != self._shapes[name]:
                 raise BlockError(
-                    f"The graph's output `{_port(name)}` came as {values.shape} where {shape} was promised; "
-                    f"it may not take {self.batch} windows at once: take a batch of 1."
+                    f"The graph's output `{_port(name)}` came as {values.shape} where {self._shapes[name]} was "
+                    f"promised; it may not take {self.batch} windows at once: take a batch of 1."
                 )
-        return {_port(name): values[:count] for name, values in zip(self._shapes, found, strict=True)}
+        kept = {_port(name): values[:count] for name, values in found.items()}
+        return {name: values.copy() for name, values in kept.items()} if self._bound else kept
+
+    def _asked(self, feed: dict[str, NDArray[Any] | Sequence[NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        """What the session says, by its own names, of a batch that is filled up."""
+        if not self._bound:
+            filled = {name: _filled(given, self._rows[name]) for name, given in feed.items()}
+            found = self._session.run(list(self._shapes), filled)
+            return dict(zip(self._shapes, found, strict=True))
+        lane: Lane | None = getattr(self._lanes, "mine", None)
+        if lane is None:
+            lane = self._lanes.mine = Lane(self._session, providers.cuda_major() if self.provider == CUDA else 0)
+        return lane.run(feed)
 
     def warm(self) -> None:
         """Run once on a full batch of nothing: memory is taken, kernels are chosen. Raises what `run` raises."""
@@ -124,7 +157,7 @@ class Engine:
     def _on(self, device: Device, fused: bytes) -> ort.InferenceSession:
         if device is not Device.CPU:
             try:
-                return _on_cuda(fused, self.threads)
+                return _on_cuda(fused, self.threads, self.precision)
             except DeviceError as error:
                 if device is Device.CUDA:
                     raise
@@ -193,12 +226,14 @@ def check_against_cpu(
     return share
 
 
-def _on_cuda(fused: bytes, threads: int) -> ort.InferenceSession:
+def _on_cuda(fused: bytes, threads: int, precision: Precision) -> ort.InferenceSession:
     """Start on CUDA and make sure of it. Raises DeviceError with what is missing."""
     if reason := providers.why_no_cuda():
         raise DeviceError(f"CUDA does not start: {reason}.")
+    if reason := providers.why_not(precision):
+        raise DeviceError(f"CUDA does not compute in {precision} here: {reason}.")
     try:
-        session = providers.start(fused, providers.cuda_providers(), threads)
+        session = providers.start(fused, providers.cuda_providers(precision), threads)
     except ORT_ERRORS as error:
         raise DeviceError(f"CUDA does not start: {providers.sentence(error)}.") from error
     if CUDA not in session.get_providers():
@@ -219,9 +254,9 @@ def _port(name: str) -> str:
     return name.rsplit("/", 1)[-1]
 
 
-def _filled(values: NDArray[Any], batch: int) -> NDArray[Any]:
-    """Repeat the last row until there are `batch` of them; no copy where there are already."""
-    short = batch - len(values)
-    if not short:
-        return values
-    return np.concatenate([values, np.broadcast_to(values[-1:], (short, *values.shape[1:]))])
+def _filled(values: NDArray[Any] | Sequence[NDArray[Any]], rows: int) -> NDArray[Any]:
+    """Repeat the last row until there are `rows` of them; no copy of an array that has them already."""
+    whole = values if isinstance(values, np.ndarray) else np.stack(values)
+    if not (short := rows - len(whole)):
+        return whole
+    return np.concatenate([whole, np.broadcast_to(whole[-1:], (short, *whole.shape[1:]))])

@@ -10,6 +10,7 @@
 
 For blending the graph ends earlier: probabilities or values (batch, C, v, v) float32 of all that the network says of
 a window, v = w − 2 × the field's offset, and finite over the same.
+Where float16 is asked for, the network is in float16 and all that is around it in float32.
 All shapes are fixed. The graph's own names carry a prefix that the network does not use; `Engine` takes it off.
 """
 
@@ -23,6 +24,7 @@ from pipeline.grid import Stitch
 from pipeline.network.card import Card
 from pipeline.network.enter import enter
 from pipeline.network.field import Field
+from pipeline.network.halve import halved
 from pipeline.network.host import Host, Recipe, precision_of
 from pipeline.network.leave import blend_outputs, exact_outputs, leave
 from pipeline.network.nodes import Nodes, Ports
@@ -36,6 +38,9 @@ def fuse(model: onnx.ModelProto, card: Card, recipe: Recipe, field: Field) -> by
     `field` is the network's, for the card's output. Raises ModelError where network, card and recipe do not fit.
     """
     network = Host.of(model, card, recipe)
+    precision = precision_of(network.model)
+    if recipe.precision == "fp16":
+        network, precision = network.holding(halved(network.model)), f"{precision}-as-fp16"
     nodes = Nodes(network.opset, _unused_prefix(network.model))
     inputs = enter(nodes, network, card, recipe)
     nodes.made.extend(network.model.graph.node)
@@ -46,21 +51,21 @@ def fuse(model: onnx.ModelProto, card: Card, recipe: Recipe, field: Field) -> by
     else:
         start = network.core_starts(recipe, field)
         outputs = exact_outputs(nodes, leave(nodes, network, (start, start + recipe.core)), card, recipe)
-    return _assembled(network.model, nodes, inputs, outputs)
+    return _assembled(network.model, nodes, (inputs, outputs), precision)
 
 
-def _assembled(model: onnx.ModelProto, nodes: Nodes, inputs: Ports, outputs: Ports) -> bytes:
+def _assembled(model: onnx.ModelProto, nodes: Nodes, ports: tuple[Ports, Ports], precision: str) -> bytes:
     """Put the nodes, all of them, in the place of the network's, and serialise."""
     graph = model.graph
     for part in ("node", "input", "output"):
         graph.ClearField(part)
     graph.node.extend(nodes.made)
     graph.initializer.extend(nodes.constants)
-    for ports, place in ((inputs, graph.input), (outputs, graph.output)):
-        place.extend(helper.make_tensor_value_info(nodes.prefix + name, *said) for name, said in ports.items())
+    for each, place in zip(ports, (graph.input, graph.output), strict=True):
+        place.extend(helper.make_tensor_value_info(nodes.prefix + name, *said) for name, said in each.items())
     model.ir_version = max(model.ir_version, 4)  # before, constants were inputs
     model.ClearField("metadata_props")
-    helper.set_model_props(model, {"precision": precision_of(model)})
+    helper.set_model_props(model, {"precision": precision})
     if model.ByteSize() > _LARGEST:
         raise ModelError(f"The network takes {model.ByteSize():,} bytes; ONNX files end at {_LARGEST:,}.")
     return bytes(model.SerializeToString())

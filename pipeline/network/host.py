@@ -6,7 +6,7 @@ before anything runs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 from onnx import TensorProto
@@ -15,6 +15,7 @@ from pipeline.errors import ModelError, SettingsError
 from pipeline.grid import Stitch
 from pipeline.network.card import Card
 from pipeline.network.field import Field, relaxed
+from pipeline.settings import Precision
 
 RAW = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 _OLDEST = 10  # the operator set in which Slice takes its bounds as inputs
@@ -30,7 +31,7 @@ _WEIGHTS = _SCORES | {TensorProto.INT8: "int8", TensorProto.UINT8: "int8"}
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the graph is cut: sides in pixels, the raw pixels' dtype (numpy's name), and what comes out."""
+    """How the graph is cut: sides in pixels, the raw pixels' dtype (numpy's name), what comes out, how it computes."""
 
     window: int
     margin: int
@@ -39,6 +40,7 @@ class Recipe:
     stitch: Stitch = Stitch.EXACT
     confidence: bool = False
     probabilities: bool = False
+    precision: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.margin < 0 or self.window <= 2 * self.margin:
@@ -87,6 +89,15 @@ class Host:
         network = cls(resized, entry, leave, opset_of(resized), card.layout == "NHWC")
         network.check_channels(card)
         return network
+
+    def holding(self, model: onnx.ModelProto) -> Host:
+        """The same with another form of the network: of the same names and shapes, perhaps of other types."""
+        entry, leave = onnx.ValueInfoProto(), onnx.ValueInfoProto()
+        for port, mine, theirs in ((entry, self.input, model.graph.input), (leave, self.output, model.graph.output)):
+            port.CopyFrom(mine)
+            same = next(one for one in theirs if one.name == mine.name)
+            port.type.tensor_type.elem_type = same.type.tensor_type.elem_type
+        return replace(self, model=model, input=entry, output=leave)
 
     @property
     def size(self) -> tuple[int | None, int | None]:

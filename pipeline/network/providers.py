@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import os
 import platform
 import re
 from collections import Counter
@@ -21,6 +22,9 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.capi import build_and_package_info as build
 from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from pipeline.network.cuda import driver_file, driver_version
+from pipeline.settings import Precision
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
@@ -38,7 +42,8 @@ CUDA_OPTIONS: Final = {
     "arena_extend_strategy": "kSameAsRequested",  # the default doubles, and takes the GPU from its neighbours
     "cudnn_conv_use_max_workspace": "1",
 }
-_COMPUTE_CAPABILITY = (75, 76)  # CUdevice_attribute: major, minor
+TF32_VARIABLE: Final = "NVIDIA_TF32_OVERRIDE"  # at "0", NVIDIA's libraries compute float32 in float32
+_tf32: list[bool] = []  # whether this process computes in TF32, once that is settled
 
 Provider: TypeAlias = str | tuple[str, dict[str, str]]
 
@@ -67,9 +72,28 @@ def where(session: ort.InferenceSession) -> dict[str, Counter[str]]:
     return found
 
 
-def cuda_providers() -> list[Provider]:
+def cuda_providers(precision: Precision = "fp32") -> list[Provider]:
     """CUDA with the options that suit fixed shapes, and the CPU for the few nodes that CUDA leaves to it."""
-    return [(CUDA, dict(CUDA_OPTIONS)), CPU]
+    # Without `use_tf32` ONNX Runtime takes no tensor cores at all, and float16 lives on them.
+    return [(CUDA, {**CUDA_OPTIONS, "use_tf32": "0" if precision == "fp32" else "1"}), CPU]
+
+
+def why_not(precision: Precision) -> str | None:
+    """Settle for this process whether float32 may be TF32; say why not where that is settled otherwise.
+
+    ONNX Runtime's own option leaves it TF32 where cuDNN knows no other way to fuse; NVIDIA's variable does not. But
+    their libraries read the variable once, with the first session.
+    """
+    wanted = precision == "tf32"
+    if not _tf32:
+        if wanted and os.environ.get(TF32_VARIABLE) == "0":
+            return f"the environment has {TF32_VARIABLE}=0, which forbids TF32; unset it"
+        if not wanted:
+            os.environ[TF32_VARIABLE] = "0"
+        _tf32.append(wanted)
+    if _tf32[0] != wanted:
+        return f"this process computes {'in' if _tf32[0] else 'without'} TF32 already; take another process"
+    return None
 
 
 @lru_cache(maxsize=1)
@@ -77,11 +101,10 @@ def why_no_cuda() -> str | None:
     """Say why CUDA cannot start here, and what to do about it; None where driver and libraries are found."""
     if CUDA not in ort.get_available_providers():
         return "this onnxruntime is built without CUDA; install onnxruntime-gpu in its place"
-    driver = "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
     try:
-        ctypes.CDLL(driver)
+        ctypes.CDLL(driver_file())
     except OSError:
-        return f"there is no NVIDIA driver ({driver} is not found); install the driver, or run where there is a GPU"
+        return f"there is no NVIDIA driver ({driver_file()} is not found); install it, or run where there is a GPU"
     said = io.StringIO()
     with contextlib.redirect_stdout(said):  # it prints what it cannot load
         ort.preload_dlls()
@@ -90,34 +113,23 @@ def why_no_cuda() -> str | None:
             f"CUDA's libraries are missing ({missing[0].removeprefix('Failed to load ').rstrip('.')}); "
             "install onnxruntime-gpu[cuda,cudnn]"
         )
-    if _driver_version() < _cuda_version():
+    if driver_version() < 1000 * cuda_major():
         return (
-            f"the NVIDIA driver knows CUDA {_dotted(_driver_version())}, and this onnxruntime needs "
-            f"{_dotted(_cuda_version())}; install a newer driver, or onnxruntime-gpu 1.26 for CUDA 12"
+            f"the NVIDIA driver knows CUDA {_dotted(driver_version())}, and this onnxruntime needs "
+            f"{_dotted(1000 * cuda_major())}; install a newer driver, or onnxruntime-gpu 1.26 for CUDA 12"
         )
     return None
-
-
-def gpu_name() -> str:
-    """Name the first GPU and its compute capability, such as "NVIDIA H200 cc9.0"; "GPU" where the driver is mute."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    except OSError:
-        return "GPU"
-    device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
-    if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, 128, device):
-        return "GPU"
-    capability = []
-    for attribute in _COMPUTE_CAPABILITY:
-        value = ctypes.c_int()
-        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
-        capability.append(value.value)
-    return f"{name.value.decode(errors='replace')} cc{capability[0]}.{capability[1]}"
 
 
 def cuda_version() -> str:
     """Say which CUDA this onnxruntime was built for, such as "13.0"; "" for one without."""
     return str(getattr(build, "cuda_version", "") or "")
+
+
+def cuda_major() -> int:
+    """The major version alone decides what fits: within one, older drivers run newer libraries. 0 for no CUDA."""
+    major = cuda_version().split(".", maxsplit=1)[0]
+    return int(major) if major.isdecimal() else 0
 
 
 def instruction_set() -> str:
@@ -188,20 +200,6 @@ def one_convolution() -> bytes:
     graph = onnx.helper.make_graph([node], "probe", values[:1], values[1:], [kernel])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def _driver_version() -> int:
-    """1000 × major + 10 × minor, as the driver counts; 0 where it does not say."""
-    driver = ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    version = ctypes.c_int()
-    driver.cuDriverGetVersion(ctypes.byref(version))
-    return version.value
-
-
-def _cuda_version() -> int:
-    """The major version alone decides: within one, older drivers run newer libraries."""
-    major = cuda_version().split(".", maxsplit=1)[0]
-    return 1000 * int(major) if major.isdecimal() else 0
 
 
 def _dotted(version: int) -> str:
