@@ -5,7 +5,11 @@ memory   peaks of worker and coordinator at 30 and at 300 megapixels
 resume   from the command to new blocks, after a kill
 peers    maskmill beside what people use instead; networks earth-water, article, ukis (with --ukis FILE)
 
-The first three print a line. The others write .bench/results/PART-NETWORK.json, and go on where they were stopped.
+copy     reading and writing alone: a network of one node beside GDAL's COG driver
+workers  two workers of one thread against one
+report   BENCHMARKS.md and its plot, from what was measured before
+
+The first three print a line. The next three write .bench/results/PART-NETWORK.json, and go on where they were stopped.
 """
 
 from __future__ import annotations
@@ -17,11 +21,15 @@ import tempfile
 from pathlib import Path
 
 from models import zoo
-from tests.bench import figures, rounds
+from tests.bench import figures, others, report, rounds
 from tests.bench.asked import Asked
 
 FIGURES = {"rate": figures.rate, "memory": figures.memory, "resume": figures.resume}
-MEASURED = {"peers": rounds.peers}
+MEASURED = {
+    "peers": (rounds.peers, tuple(rounds.OF)),
+    "copy": (others.copy, ("threshold",)),
+    "workers": (others.workers, tuple(others.WORKED)),
+}
 
 
 def main(words: list[str]) -> None:
@@ -35,17 +43,19 @@ def main(words: list[str]) -> None:
     chosen = tuple(filter(None, given.peers.split(",")))
     command = shlex.join(["python", "-m", "tests.bench", *(Path(word).name if "/" in word else word for word in words)])
     asked = Asked(given.rounds, given.megapixels, chosen, given.ukis, command)
-    for part in given.parts or [*FIGURES, *MEASURED]:
+    for part in given.parts or [*FIGURES, *MEASURED, "report"]:
         name, _, network = part.partition("=")
         if name in FIGURES:
             with tempfile.TemporaryDirectory() as folder:
                 FIGURES[name](Path(folder), network or str(zoo.path("earth-water")))
         elif name in MEASURED:
-            ours = [one for one in rounds.OF if one != "ukis" or asked.ukis]
-            for one in [network] if network else ours:
-                MEASURED[name](asked, one)
+            measure, networks = MEASURED[name]
+            for one in [network] if network else [each for each in networks if each != "ukis" or asked.ukis]:
+                measure(asked, one)
+        elif name == "report":
+            report.write()
         else:
-            parser.error(f"there is no part {name}; there are {', '.join([*FIGURES, *MEASURED])}")
+            parser.error(f"there is no part {name}; there are {', '.join([*FIGURES, *MEASURED, 'report'])}")
 
 
 if __name__ == "__main__":

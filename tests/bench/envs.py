@@ -1,6 +1,6 @@
 """The peers' environments, one for those that agree, made under `.bench/env` and kept.
 
-What they share with maskmill (ONNX Runtime, numpy, rasterio) has maskmill's versions, so that libraries of other ages
+What they share with maskmill (ONNX Runtime, rasterio) has maskmill's versions, so that libraries of other ages
 are not what is compared.
 """
 
@@ -18,7 +18,7 @@ from tests.bench.command import ROOT
 HOME = ROOT / ".bench"
 OWN = "maskmill"  # no environment of its own: the one that the benchmark runs in
 _WANTED = Path(__file__).parent / "env"
-_SHARED = ("numpy", "rasterio", "onnxruntime", "onnxruntime-gpu", "onnx", "psutil")
+_SHARED = ("rasterio", "onnxruntime", "onnxruntime-gpu", "onnx", "psutil")
 
 
 def python_of(name: str) -> str:

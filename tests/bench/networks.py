@@ -50,6 +50,10 @@ def network_of(name: str, folder: Path, ukis: Path | None) -> Network:
         file = folder / "article.onnx"
         onnx.save(embed(article(), _card("article")), file)
         return Network(name, file, _MEAN, factor, ("--model", str(file)), rgb)
+    if name == "threshold":
+        file = folder / "threshold.onnx"
+        onnx.save(threshold(), file)
+        return Network(name, file, (0.0,), (1.0,), ("--model", str(file)), partial(write_scene, bands=(0,)))
     if name == "ukis":
         if ukis is None:
             raise SystemExit("The network ukis is not part of maskmill; name its file: --ukis FILE.onnx.")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import rasterio
 import zarr
 
@@ -56,9 +56,7 @@ def peers(asked: Asked, name: str) -> None:
     folder = HOME / "work" / f"peers-{name}"
     network = network_of(name, folder, asked.ukis)
     side = round(math.sqrt((asked.megapixels or megapixels) * 1e6))
-    scene = folder / f"scene-{side}.tif"
-    if not scene.exists():
-        network.scene(scene, side, side)
+    scene = scene_of(network, folder, side)
     task = task_of(network, scene, side, crop_side)
     kept = {key: task[key] for key in ("window", "core", "margin", "windows", "threads", "batch", "crop", "kind")}
     book = Book("peers", name, {"rows": side, "cols": side, "peers": chosen, **kept}, asked.command)
@@ -66,7 +64,17 @@ def peers(asked: Asked, name: str) -> None:
     before(book, folder, task, chosen, pythons)
     for number in range(len(book.said["rounds"]), asked.rounds):
         turned = chosen[number % len(chosen) :] + chosen[: number % len(chosen)]  # nobody is always the first
-        book.add({"load": {"before": os.getloadavg()[0]}} | one_round(book, folder, task, turned, pythons))
+        heed_others(book)
+        book.add(one_round(book, folder, task, turned, pythons))
+
+
+def scene_of(network: Network, folder: Path, side: int) -> Path:
+    """A square scene of so many pixels a side, kept for the next time."""
+    scene, part = folder / f"scene-{side}.tif", folder / "part.tif"
+    if not scene.exists():
+        network.scene(part, side, side)
+        part.replace(scene)
+    return scene
 
 
 def task_of(network: Network, scene: Path, side: int, crop_side: int) -> dict:
@@ -98,12 +106,12 @@ def before(book: Book, folder: Path, task: dict, chosen: tuple[str, ...], python
     tuned = book.said.get("tuned", {})
     for peer in chosen:
         if peer.startswith("monai") and peer not in tuned:
-            tuned[peer] = _start(folder, peer, pythons[peer], task | {"tune": True})["said"]
+            tuned[peer], _ = measured(folder, peer, [pythons[peer], PEERS[peer].script], task | {"tune": True})
             print(f"peers: {peer}: window {tuned[peer]['window']}, overlap {tuned[peer]['overlap']}", flush=True)
             book.note(tuned=tuned)
     torch = next((peer for peer in chosen if PEERS[peer].torch), None)
     if torch and "parity" not in book.said:
-        far = watched([pythons[torch], str(SCRIPTS / "parity.py"), _written(folder, "parity", task)], LIMIT).said
+        far, _ = measured(folder, "parity", [pythons[torch], "parity.py"], task)
         if far["difference"] >= CLOSE:
             raise SystemExit(f"The torch network's logits are {far['difference']:g} from ONNX Runtime's.")
         book.note(parity=far["difference"])
@@ -111,6 +119,11 @@ def before(book: Book, folder: Path, task: dict, chosen: tuple[str, ...], python
         watched(
             [python_of(OWN), str(SCRIPTS / "one_pass.py"), _written(folder, _truth(folder, task).stem, task)], LIMIT
         )
+
+
+def heed_others(book: Book) -> None:
+    """Note what share of the machine others use just before a round."""
+    book.note(busy=[*book.said.get("busy", []), psutil.cpu_percent(interval=2.0)])
 
 
 def one_round(book: Book, folder: Path, task: dict, chosen: tuple[str, ...], pythons: dict[str, str]) -> dict:
@@ -122,20 +135,15 @@ def one_round(book: Book, folder: Path, task: dict, chosen: tuple[str, ...], pyt
         monai = book.said.get("tuned", {}).get(peer)
         more = {"monai_window": monai["window"], "monai_overlap": monai["overlap"]} if monai else {}
         try:
-            found = _start(folder, peer, pythons[peer], task | more)
+            said, figures[peer] = measured(folder, peer, [pythons[peer], PEERS[peer].script], task | more)
         except PeerError as error:
             print(f"peers: {peer} failed: {error}", flush=True)
             book.note(failed=book.said.get("failed", {}) | {peer: str(error)})
             continue
-        said, figures[peer] = found["said"], found["figures"]
         apart = differing(folder, task, said)
         facts = {key: said[key] for key in ("window", "overlap", "versions")} | {"differing": apart}
         book.note(facts=book.said.get("facts", {}) | {peer: facts})
-        print(
-            f"peers: {task['model'].rsplit('/', 1)[-1]}: {peer}: {figures[peer]['whole']:.1f} s, inside "
-            f"{figures[peer]['inside']:.1f} s, {figures[peer]['peak'] / 2**20:.0f} MiB, {apart} pixels differ",
-            flush=True,
-        )
+        print(f"{told(peer, figures[peer])}, {apart} pixels differ", flush=True)
     return figures
 
 
@@ -166,10 +174,21 @@ def read_mask(path: Path) -> np.ndarray:
         return file.read(1)
 
 
-def _start(folder: Path, peer: str, python: str, task: dict) -> dict:
-    seen = watched([python, str(SCRIPTS / PEERS[peer].script), _written(folder, peer, task)], LIMIT)
+def measured(folder: Path, name: str, start: list[str], task: dict) -> tuple[dict, dict]:
+    """What a peer says, and its figures: seconds of the whole process and inside it, bytes at the peak.
+
+    `start` is [interpreter, script]; what the peer writes lies in the folder, under the name.
+    """
+    python, script = start
+    seen = watched([python, str(SCRIPTS / script), _written(folder, name, task)], LIMIT)
     figures = {"whole": seen.seconds, "inside": seen.said["seconds"], "peak": seen.peak}
-    return {"said": seen.said, "figures": figures}
+    return seen.said, figures | seen.said.get("figures", {})
+
+
+def told(name: str, figures: dict) -> str:
+    """One run, in a line."""
+    whole, inside, peak = figures["whole"], figures["inside"], figures["peak"] / 2**20
+    return f"{name}: {whole:.1f} s, inside {inside:.1f} s, {peak:.0f} MiB"
 
 
 def _written(folder: Path, name: str, task: dict) -> str:

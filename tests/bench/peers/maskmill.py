@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -23,8 +24,14 @@ def main() -> None:
     except SystemExit as end:
         if end.code:
             raise
-    mask = Path(task.out) / Path(task.scene).stem / "mask.tif"
-    say(start, (), window=task.window, overlap=2 * task.margin, mask=str(mask))
+    seconds = time.perf_counter() - start
+    folder = Path(task.out) / Path(task.scene).stem
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    # The seconds that each worker spent on blocks.
+    figures = {"blocks": sum(report["seconds_by_stage"].values()) / task.threads}
+    window, margin = report["grid"]["window"], report["margin"]["pixels"]
+    said = {"window": window, "overlap": 2 * margin, "mask": str(folder / "mask.tif"), "figures": figures}
+    say(start, (), seconds=seconds, **said)
 
 
 if __name__ == "__main__":
