@@ -117,7 +117,7 @@ def _title(book: dict) -> str:
 def _facts(book: dict) -> str:
     settings, busy = book["settings"], book.get("busy", [0.0])
     said = [
-        f"{settings['rows']} × {settings['cols']} px, {len(book['rounds'])} rounds, {book['date']}, "
+        f"{settings['rows']} × {settings['cols']} px, {book['date']}, rounds: {len(book['rounds'])}, "
         f"`{book['command']}`. Others used {min(busy):.0f} to {max(busy):.0f} % of the machine just before the rounds."
     ]
     if "crop" in settings and settings["kind"] == "exact":
