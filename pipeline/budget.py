@@ -60,15 +60,19 @@ class Budget:
 
 
 def block_bytes(grid: Grid, scene: Scene, products: tuple[Product, ...], card: Card) -> int:
-    """What one block holds beside the session: the hull as read and reflected, its rasters, their shards."""
-    hull = grid.hull_side() ** 2
+    """What one block holds beside the session: the rows of its hull, its rasters, their shards."""
+    side = grid.hull_side()
+    hull = side**2
     pixel = np.dtype(scene.dtype).itemsize * len(scene.bands)
-    reading = hull * (2 * pixel + 2)  # the clipped read and the reflected copy, each with its validity
+    # The rows that are held, those that are read, once more where they are reflected, and both together.
+    rows = min(2 * side, 4 * (grid.window + scene.tile[0]))
+    reading = rows * side * (pixel + 1)
     if grid.zoom != 1:  # the scene's own pixels, a band of them as float64 with its weights, and the view's rasters
-        reading += ceil(grid.hull_side() / grid.zoom) ** 2 * (2 * pixel + 2 + 16)
+        reading += ceil(side / grid.zoom) ** 2 * (2 * pixel + 2 + 16)
         reading += hull * sum(each.pixel_bytes for each in products)
-    reading += max((layer.reading_bytes(grid.hull_side()) for layer in scene.layers), default=0)
-    writing = grid.block**2 * sum(each.pixel_bytes for each in products) * 3  # rasters, zarr's chunks, a shard's bytes
+    reading += max((layer.reading_bytes(side) for layer in scene.layers), default=0)
+    # Rasters, zarr's chunks, a shard's bytes; what is asked for, and what is wanted.
+    writing = grid.block**2 * (sum(each.pixel_bytes for each in products) * 3 + 2)
     census = grid.block * max(256, len(card.legend) + 3) * 8
     return reading + writing + census + (blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0)
 

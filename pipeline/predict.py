@@ -20,10 +20,11 @@ from pipeline.network.engine import Engine
 from pipeline.network.rule import classes_of, confidence_of, quantised
 from pipeline.plan import Plan
 from pipeline.raster.area import Fence
-from pipeline.raster.reader import Reader
+from pipeline.raster.reader import Pixels, Reader, Valid
 from pipeline.settings import statuses
 from pipeline.store.record import State
 from pipeline.store.sink import Sink
+from pipeline.strips import Strips
 
 
 @dataclass(slots=True)
@@ -77,17 +78,21 @@ class Made:
 def predict_block(open_bench: Bench, block: int, watch: Stopwatch) -> Made:
     """Read and predict one block, without writing anything. Raises BlockError."""
     plan = open_bench.plan
-    owned, seen, hull = plan.grid.owned(block), plan.grid.seen(block), plan.grid.hull(block)
+    owned, seen = plan.grid.owned(block), plan.grid.seen(block)
     with watch("read"):
         inside = inside_of(open_bench.fence, owned)
         if inside is False:
             return Made(all_of("outside", plan, owned), State.OUTSIDE)
-        pixels, valid = open_bench.view.read(hull)
-        there = valid[seen.slices(hull)] if plan.grid.zoom == 1 else open_bench.reader.read(owned)[1]
-    wanted = there & inside
-    if wanted.any():
-        rasters, spread = _predicted(open_bench, block, pixels, valid, wanted, watch)
-    else:
+        there = inside if plan.grid.zoom == 1 else open_bench.reader.read(owned)[1] & inside
+    rows, cols = plan.grid.spread(block)
+    asked = np.broadcast_to(there, seen.shape) if plan.grid.zoom == 1 else _met(np.asarray(there), rows, cols, seen)
+    task = _Task(open_bench, block, seen, asked, np.zeros(seen.shape, np.bool_), all_of("nodata", plan, seen), watch)
+    spread = (_blend if plan.grid.stitch is Stitch.BLEND else _keep_cores)(task)
+    rasters, wanted = task.rasters, task.wanted
+    if plan.grid.zoom != 1:
+        rasters = {name: raster.take(rows, axis=-2).take(cols, axis=-1) for name, raster in rasters.items()}
+        wanted = np.asarray(there)
+    if not wanted.any():
         rasters, spread = all_of("nodata", plan, owned), None
     if not wanted.all():
         for raster in rasters.values():
@@ -95,40 +100,19 @@ def predict_block(open_bench: Bench, block: int, watch: Stopwatch) -> Made:
     return Made(rasters, State.DONE if wanted.any() else State.NODATA, spread)
 
 
+def _met(there: NDArray[np.bool_], rows: NDArray[np.int64], cols: NDArray[np.int64], seen: Rect) -> NDArray[np.bool_]:
+    """Which pixels of the view are those of some pixel of the scene."""
+    down, across = there.nonzero()
+    met = np.zeros(seen.shape, np.bool_)
+    met[rows[down], cols[across]] = True
+    return met
+
+
 def _without(inside: NDArray[np.bool_] | bool, owned: Rect, dtype: DTypeLike) -> NDArray[Any]:
     """What a pixel that is not predicted holds: nodata inside the area, else outside."""
     told = statuses(dtype)
     lacking: NDArray[Any] = np.where(np.broadcast_to(inside, owned.shape), told.nodata, told.outside).astype(dtype)
     return lacking
-
-
-def _predicted(
-    open_bench: Bench,
-    block: int,
-    pixels: NDArray[np.generic],
-    valid: NDArray[np.bool_],
-    wanted: NDArray[np.bool_],
-    watch: Stopwatch,
-) -> tuple[dict[str, NDArray[Any]], tuple[float, float] | None]:
-    """The rasters of what a block owns, right where it is wanted, and the sum and the greatest of the windows' spread.
-
-    `pixels` and `valid` are those of the hull, in pixels of the view; `wanted` (row, col) is in pixels of the scene.
-    """
-    plan = open_bench.plan
-    seen, hull = plan.grid.seen(block), plan.grid.hull(block)
-    rows, cols = plan.grid.spread(block)
-    taken = wanted
-    if plan.grid.zoom != 1:
-        down, across = wanted.nonzero()
-        taken = np.zeros(seen.shape, np.bool_)
-        taken[rows[down], cols[across]] = True
-        taken &= valid[seen.slices(hull)]
-    rasters = all_of("nodata", plan, seen)
-    stitch = _blend if plan.grid.stitch is Stitch.BLEND else _keep_cores
-    spread = stitch(_Task(open_bench, block, seen, hull, pixels, valid, taken, rasters, watch))
-    if plan.grid.zoom != 1:
-        rasters = {name: raster.take(rows, axis=-2).take(cols, axis=-1) for name, raster in rasters.items()}
-    return rasters, spread
 
 
 def all_of(status: Literal["failed", "outside", "nodata"], plan: Plan, rect: Rect) -> dict[str, NDArray[Any]]:
@@ -139,51 +123,78 @@ def all_of(status: Literal["failed", "outside", "nodata"], plan: Plan, rect: Rec
     }
 
 
+Said = Mapping[str, NDArray[Any]] | None  # what the network says of a window; None where it was not asked
+
+
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """One block on the bench: what was read, and where its rasters are being filled in. All in pixels of the view."""
+    """One block on the bench: where its rasters are being filled in. All in pixels of the view."""
 
     bench: Bench
     block: int
     seen: Rect  # what the rasters cover
-    hull: Rect
-    pixels: NDArray[np.generic]  # (band, row, col) of the hull
-    valid: NDArray[np.bool_]  # (row, col) of the hull
-    wanted: NDArray[np.bool_]  # (row, col) of what is seen: valid, and inside the area
+    asked: NDArray[np.bool_]  # (row, col) of what is seen: inside the area
+    wanted: NDArray[np.bool_]  # and valid, as far as was read
     rasters: dict[str, NDArray[Any]]
     watch: Stopwatch
 
-    def predictions(self, wanted: Callable[[Rect], bool]) -> Iterator[tuple[Rect, Mapping[str, NDArray[Any]]]]:
-        """Run the windows that are wanted, in order, in batches; yields each with what the network said of it."""
-        plan, engine = self.bench.plan, self.bench.engine
-        windows = [window for window in plan.grid.windows(self.block) if wanted(window)]
-        for start in range(0, len(windows), plan.recipe.batch):
-            batch = windows[start : start + plan.recipe.batch]
+    def predictions(self, wanted: Callable[[Rect, Valid], bool]) -> Iterator[tuple[Rect, Said]]:
+        """Run the windows that are wanted, in batches; yields all windows in order, and what was said of them."""
+        grid, size = self.bench.plan.grid, self.bench.plan.recipe.batch
+        strips = Strips(self.bench.view, grid.hull(self.block), self._saw, lambda: self.watch("read"))
+        order: list[tuple[Rect, bool]] = []
+        batch: list[tuple[Pixels, Valid]] = []
+        for window in grid.windows(self.block):
+            pixels, valid = strips.of(window)
+            order.append((window, wanted(window, valid)))
+            if order[-1][1]:
+                batch.append((pixels, valid))
+            if len(batch) == size:
+                yield from self._run(order, batch)
+                order, batch = [], []
+        yield from self._run(order, batch)
+
+    def _saw(self, band: Rect, valid: Valid) -> None:
+        """What of a band is wanted, now that its validity is known."""
+        part = band.intersect(self.seen)
+        if part.area:
+            here = part.slices(self.seen)
+            self.wanted[here] = self.asked[here] & valid[part.slices(band)]
+
+    def _run(self, order: list[tuple[Rect, bool]], batch: list[tuple[Pixels, Valid]]) -> Iterator[tuple[Rect, Said]]:
+        plan, said, number = self.bench.plan, {}, 0
+        if batch:
             with self.watch("predict"):
-                said = engine.run(
-                    np.stack([self.pixels[:, *window.slices(self.hull)] for window in batch]),
-                    np.stack([self.valid[window.slices(self.hull)] for window in batch]),
+                said = self.bench.engine.run(
+                    np.stack([pixels for pixels, _ in batch]),
+                    np.stack([valid for _, valid in batch]),
                     np.asarray(plan.choices.shift, np.float32),
                     np.asarray(plan.choices.factor, np.float32),
                 )
-            for number, window in enumerate(batch):
-                if not said["finite"][number]:
-                    raise BlockError(
-                        f"The network says NaN or infinity in the window at row {window.top}, column {window.left}; "
-                        "the input there, or the model's precision, is at fault."
-                    )
-                yield window, {name: values[number] for name, values in said.items()}
+        for window, ran in order:
+            if not ran:
+                yield window, None
+                continue
+            if not said["finite"][number]:
+                raise BlockError(
+                    f"The network says NaN or infinity in the window at row {window.top}, column {window.left}; "
+                    "the input there, or the model's precision, is at fault."
+                )
+            yield window, {name: values[number] for name, values in said.items()}
+            number += 1
 
 
 def _keep_cores(task: _Task) -> None:
     """Fill the rasters with each window's core."""
     grid = task.bench.plan.grid
 
-    def has_pixels(window: Rect) -> bool:
+    def has_pixels(window: Rect, _valid: Valid) -> bool:
         return bool(task.wanted[grid.core_of(window).intersect(task.seen).slices(task.seen)].any())
 
     names = {"mask": "classes"}
     for window, said in task.predictions(has_pixels):
+        if said is None:
+            continue
         core = grid.core_of(window)
         kept = core.intersect(task.seen)  # all of it, unless blocks end inside cores
         for product, raster in task.rasters.items():
@@ -229,10 +240,8 @@ def _every_window(task: _Task, channels: int) -> Iterator[tuple[Rect, NDArray[np
     side = plan.grid.window - 2 * less
     nothing = np.zeros((channels, side, side), np.float32)
 
-    def has_pixels(window: Rect) -> bool:
-        decides = task.wanted[window.intersect(task.seen).slices(task.seen)].any()
-        return bool(decides and task.valid[window.slices(task.hull)].any())
+    def has_pixels(window: Rect, valid: Valid) -> bool:
+        return bool(task.wanted[window.intersect(task.seen).slices(task.seen)].any() and valid.any())
 
-    said = task.predictions(has_pixels)
-    for window in plan.grid.windows(task.block):
-        yield window.grown(-less), next(said)[1][answer] if has_pixels(window) else nothing
+    for window, said in task.predictions(has_pixels):
+        yield window.grown(-less), nothing if said is None else said[answer]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,11 @@ from pipeline.plan import Choices, Margin, Network, Plan, identity_of, products_
 from pipeline.probe import Probe
 from pipeline.raster.access import CACHE_BYTES
 from pipeline.raster.layer import resized
-from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage, to_stage
 from pipeline.resolution import zoom_of
 from pipeline.settings import Job
-from pipeline.sides import paces_of
+from pipeline.sides import block_of, bytes_held, bytes_read, paces_of
 from pipeline.tune import Trial, Tuner
 
 
@@ -106,23 +106,6 @@ class Settled:
         }
 
 
-def bytes_read(scene: Scene, grid: Grid, blocks: Sequence[int]) -> tuple[int, int]:
-    """Bytes that are decoded of a scene while blocks are read, and if each block read no more than what it owns."""
-    if len(blocks) < len(grid):
-        hulls = sum(tiles_touched(scene, grid.hull(block)) for block in blocks)
-        return hulls, sum(tiles_touched(scene, grid.seen(block)) for block in blocks)
-    if len(scene.layers) > 1:
-        each = [bytes_read(replace(scene, layers=(layer,)), grid, blocks) for layer in scene.layers]
-        return sum(decoded for decoded, _ in each), sum(once for _, once in each)
-    down, across = grid.blocks
-    row, col = down // 2, across // 2  # in the middle, where a layer that covers only a part is likeliest to be
-    # A hull touches rows × columns of tiles, so the sum over all blocks is a product of two sums.
-    rows = sum(tiles_touched(scene, grid.hull(one * across + col)) for one in range(down))
-    cols = sum(tiles_touched(scene, grid.hull(row * across + one)) for one in range(across))
-    both = tiles_touched(scene, grid.hull(row * across + col))
-    return rows * cols // both if both else 0, tiles_touched(scene, grid.view)
-
-
 def open_network(path: Path, job: Job) -> Network:
     """Read a model and its card, how far it looks and where its answer lies. Raises ModelError and SettingsError."""
     file = find_model(path)
@@ -174,8 +157,11 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         grid = lay_grid(job, network, scene, margin, zoom, taken.core)
     if network.field.bounded:
         tuner.demand_relaxable(network, grid.window)
-    batch = taken.batch if taken else job.batch
-    probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, batch)
+    one = recipe_of(grid, scene, job, 1)
+    probe = tuner.probe(network, one, job.device.value, taken.batch if taken else job.batch)
+    at_once = taken.at_once if taken else cores
+    if not frozen:
+        grid = block_of(job, view, grid, probe, tuner, at_once, partial(bytes_held, view, products, network.card))
     choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
     own = replace(network, card=eats)
     plan = Plan(
@@ -194,13 +180,18 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
     measured = measured_note(eats, interest.fence)
     told = (calibration_note(eats, scene), measured, fallback, probe.note, seen_at, _coarse_note(margin, grid))
-    notes = [*network.notes, *scene.notes, *interest.notes, *(note for note in told if note)]
-    if frozen and job.window and job.window != grid.window:
-        notes.append(f"The window is {grid.window} px, as this folder's plan has it, not {job.window}.")
-    if frozen and job.block and job.block != grid.block:
-        notes.append(f"The block is {grid.block} px, as this folder's plan has it, not {job.block}.")
-    budget = budget_of(job, plan, probe, taken.at_once if taken else cores, interest.held)
-    return Settled(plan, budget, probe, tuple(notes), interest, tuple(paces))
+    notes = (*network.notes, *scene.notes, *interest.notes, *(note for note in told if note))
+    if frozen:
+        notes += tuple(_obeyed_notes(job, grid))
+    budget = budget_of(job, plan, probe, at_once, interest.held)
+    return Settled(plan, budget, probe, notes, interest, tuple(paces))
+
+
+def _obeyed_notes(job: Job, grid: Grid) -> Iterator[str]:
+    if job.window and job.window != grid.window:
+        yield f"The window is {grid.window} px, as this folder's plan has it, not {job.window}."
+    if job.block and job.block != grid.block:
+        yield f"The block is {grid.block} px, as this folder's plan has it, not {job.block}."
 
 
 def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:

@@ -1,19 +1,30 @@
-"""How large windows are, where they decide no pixel: what is fastest, measured once and remembered."""
+"""How large windows and blocks are: what is fastest, by measuring. Neither decides a pixel here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from pipeline.budget import allowed, block_bytes, publish_bytes
 from pipeline.grid import Grid
-from pipeline.lay import cores_to_try
+from pipeline.lay import ENOUGH_BLOCKS, cores_to_try
+from pipeline.network.card import Card
 from pipeline.pace import Pace
 from pipeline.plan import Kind, Margin, Network, recipe_of
+from pipeline.probe import Probe
+from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
+from pipeline.raster.stage import reason_to_stage
 from pipeline.settings import Job
+from pipeline.store.hierarchy import Product
 from pipeline.tune import Tuner
 
 WORTH_TUNING = 30.0  # seconds of work, below which no size of window is worth the measuring
 TUNING_SHARE, MOST_TUNING = 0.05, 10.0  # of that work; seconds
+MUCH_READING = 1.3  # times what the image holds: more is read only while it takes little time
+LITTLE_TIME = 0.1  # of a block's
+LARGEST_BLOCK = 8192  # px
+SHARE_OF_MEMORY = 0.25  # of what may be taken, for the blocks of all workers
 
 
 def paces_of(
@@ -34,3 +45,46 @@ def paces_of(
         for core in cores_to_try(grid, job.block)
     ]
     return tuner.paces(network, recipes, probe.device, at_once, min(seconds * TUNING_SHARE, MOST_TUNING))
+
+
+def block_of(
+    job: Job, view: Scene, grid: Grid, probe: Probe, tuner: Tuner, workers: int, held: Callable[[Grid, int], int]
+) -> Grid:
+    """The grid with the largest blocks that memory and an even share for all workers allow, while they read too much.
+
+    That is: while more than 1.3 times the image is decoded, in more than a tenth of the time that the blocks take.
+    `held` says what so many workers hold of the blocks of a grid. What is staged is read from tiles that cost little.
+    """
+    workers = job.workers or workers
+    while not job.block and not reason_to_stage(view) and grid.block * 2 <= LARGEST_BLOCK:
+        larger = replace(grid, block=grid.block * 2)
+        too_few = len(larger) < max(ENOUGH_BLOCKS, 4 * workers)
+        decoded, once = bytes_read(view, grid, range(len(grid)))
+        if too_few or decoded <= MUCH_READING * once or held(larger, workers) > SHARE_OF_MEMORY * allowed(job.memory):
+            break
+        if decoded * tuner.decoding(view) <= LITTLE_TIME * probe.seconds * grid.computed() / grid.window**2:
+            break
+        grid = larger
+    return grid
+
+
+def bytes_held(view: Scene, products: tuple[Product, ...], card: Card, grid: Grid, workers: int) -> int:
+    """What workers hold of their blocks, and the coordinator when it publishes them."""
+    return workers * block_bytes(grid, view, products, card) + publish_bytes(grid, products)
+
+
+def bytes_read(scene: Scene, grid: Grid, blocks: Sequence[int]) -> tuple[int, int]:
+    """Bytes that are decoded of a scene while blocks are read, and if each block read no more than what it owns."""
+    if len(blocks) < len(grid):
+        hulls = sum(tiles_touched(scene, grid.hull(block)) for block in blocks)
+        return hulls, sum(tiles_touched(scene, grid.seen(block)) for block in blocks)
+    if len(scene.layers) > 1:
+        each = [bytes_read(replace(scene, layers=(layer,)), grid, blocks) for layer in scene.layers]
+        return sum(decoded for decoded, _ in each), sum(once for _, once in each)
+    down, across = grid.blocks
+    row, col = down // 2, across // 2  # in the middle, where a layer that covers only a part is likeliest to be
+    # A hull touches rows × columns of tiles, so the sum over all blocks is a product of two sums.
+    rows = sum(tiles_touched(scene, grid.hull(one * across + col)) for one in range(down))
+    cols = sum(tiles_touched(scene, grid.hull(row * across + one)) for one in range(across))
+    both = tiles_touched(scene, grid.hull(row * across + col))
+    return rows * cols // both if both else 0, tiles_touched(scene, grid.view)

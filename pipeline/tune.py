@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.child import Child, tried
-from pipeline.errors import ModelError
+from pipeline.errors import BlockError, ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.lay import rounded_up
 from pipeline.network.card import Card
@@ -31,6 +32,7 @@ from pipeline.work import build_engine
 ROUNDING = 1e-4  # the largest |Δp| between a fixed window and a larger one that holds it
 TOLERANCE = 1e-3  # the largest |Δp| that a measured margin may have
 CROPS = 6  # windows compared with their exact ones
+TRIAL_READ = 1024  # px: a few tiles
 TRIAL_CORE = 256  # px: small cores put more of the compared pixels near the rim
 
 
@@ -78,6 +80,7 @@ class Tuner:
         self.scenes = scenes  # how many the job has
         self._probes: dict[str, Probe] = {}
         self._margins: dict[str, Margin] = {}
+        self._decoding: dict[str, float] = {}
         self._relaxable: set[tuple[str, int]] = set()
 
     def probe(self, network: Network, recipe: Recipe, device: str, batch: int | None) -> Probe:
@@ -108,6 +111,12 @@ class Tuner:
         found = tried(self._child, measured, network, recipes, device, at_once, seconds)
         remember("paces", key, {"seconds": seconds, "paces": [pace.as_dict() for pace in found]})
         return found
+
+    def decoding(self, scene: Scene) -> float:
+        """Seconds that decoding a byte of a scene takes, measured once on tiles from its middle."""
+        if scene.uri not in self._decoding:
+            self._decoding[scene.uri] = tried(self._child, seconds_per_byte, scene)
+        return self._decoding[scene.uri]
 
     def demand_relaxable(self, network: Network, window: int) -> None:
         """Raise ModelError where a network exported for one size says something else at the window's size."""
@@ -157,6 +166,20 @@ def try_margins(trial: Trial, chosen: int | None) -> Margin:
             why = f"the smallest tried within {TOLERANCE}; the exact {field.margin} px would more than double the work"
             return Margin(pixels, Kind.MEASURED, why, difference)
     return Margin(field.margin, Kind.EXACT, f"no smaller margin keeps |Δp| within {TOLERANCE}", 0.0)
+
+
+def seconds_per_byte(scene: Scene) -> float:
+    """How long it takes to decode a byte of a scene, in seconds; 0 where what was looked at cannot be read."""
+    row, col = max(0, scene.height - TRIAL_READ) // 2, max(0, scene.width - TRIAL_READ) // 2
+    rect = Rect(row, col, row + TRIAL_READ, col + TRIAL_READ).intersect(scene.rect)
+    with Reader(scene) as reader:
+        try:
+            reader.read(Rect(row, col, row + 1, col + 1))  # opens the file
+            before, started = reader.bytes_read, time.perf_counter()
+            reader.read(rect)
+        except BlockError:
+            return 0.0
+        return (time.perf_counter() - started) / max(reader.bytes_read - before, 1)
 
 
 def candidates(stride: int, exact: int, least: int = 0) -> Iterator[int]:
