@@ -59,7 +59,7 @@ def test_windows_are_those_of_the_reader_and_bands_tell_of_every_row_once(image,
 
 def test_rows_that_were_let_go_are_not_given_again(image):
     with Reader(image) as reader:
-        strips = Strips(reader, Rect(0, 0, 150, 64), lambda *_: None, lambda: nullcontext)
+        strips = Strips(reader, Rect(0, 0, 150, 64), lambda *_: None, nullcontext)
         strips.of(Rect(0, 0, 64, 64))
         strips.of(Rect(32, 0, 96, 64))
         with pytest.raises(ValueError, match="no longer held"):
