@@ -37,10 +37,14 @@ class Crew:
         """
         attempts, workers = run.job.attempts, run.settled.budget.workers
         if self._sooner_alone(run):
+            run.make_ahead(None)
             return alone(self.child, run.plan, run.todo, attempts)
-        from flows.feed import feed  # noqa: PLC0415  # Dask's imports take as long as a small scene
+        from flows.feed import feed, makers  # noqa: PLC0415  # Dask's imports take as long as a small scene
 
-        return feed(self._of(min(workers, len(run.todo))), run.plan, run.todo, attempts, workers)
+        client = self._of(min(workers, len(run.todo)))
+        run.make_ahead(None if run.settled.probe.device == "cuda" else makers(client))
+        # ^ The one worker of a GPU has better things to do.
+        return feed(client, run.plan, run.todo, attempts, workers)
 
     def _sooner_alone(self, run: SceneRun) -> bool:
         """Whether one process is done before a cluster would be, if there is none yet and none was asked for."""

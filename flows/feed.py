@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
+from pipeline.making import Submit
 from pipeline.plan import Plan
 from pipeline.store.record import Record, State
 from pipeline.work import Outcome, do_block
@@ -61,6 +63,11 @@ def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, worke
     finally:
         if running:
             client.cancel(list(running), force=True)
+
+
+def makers(client: Client) -> Submit:
+    """Have functions called on the workers, before the blocks that wait there."""
+    return partial(client.get_executor(pure=False).submit, priority=1)
 
 
 def _record(future: Future[Outcome], one: _Try) -> Record | None:

@@ -19,19 +19,22 @@ from typing import Any
 import numpy as np
 import psutil
 
-from pipeline.cog import STRIPE
 from pipeline.errors import RoomError
 from pipeline.grid import Grid, Stitch
 from pipeline.network.card import Card
 from pipeline.network.host import Recipe
+from pipeline.pyramid import ROWS
 from pipeline.raster.access import CACHE_BYTES, PUBLISH_CACHE_BYTES
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import staging_rows
 from pipeline.store.hierarchy import Product
+from pipeline.tiles import piece_side
 
 MIB = 2**20
 FLOAT = 4  # bytes of a float32
 BYTES_PER_BLOCK = 512  # of the ledger's arrays and of what Dask keeps of a task in flight
+THREADS = 4  # at most, that make what is published in the coordinator, where no workers do
+THREADS_BYTES = 128 * MIB  # that these should not exceed together
 SLACK = 48 * MIB  # allocators round up; Python's objects
 DASK_BYTES = 48 * MIB  # what a worker holds of Dask: 15 MiB of modules, its queues and connections
 
@@ -74,7 +77,8 @@ def block_bytes(grid: Grid, scene: Scene, products: tuple[Product, ...], card: C
     # Rasters, zarr's chunks, a shard's bytes; what is asked for, and what is wanted.
     writing = grid.block**2 * (sum(each.pixel_bytes for each in products) * 3 + 2)
     census = grid.block * max(256, len(card.legend) + 3) * 8
-    return reading + writing + census + (blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0)
+    blending = blend_bytes(grid, card) if grid.stitch is Stitch.BLEND else 0
+    return max(reading + writing + census + blending, making_bytes(grid, products))
 
 
 def blend_bytes(grid: Grid, card: Card) -> int:
@@ -83,21 +87,27 @@ def blend_bytes(grid: Grid, card: Card) -> int:
     return band * FLOAT * (4 * len(card.classes) + 2)
 
 
+def making_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
+    """What making a coarser shard holds, or a piece of a GeoTIFF: a product at a time, whoever makes it.
+
+    The shard, a quarter of what it is made of, zarr's chunks, the shard's bytes, and what a few rows need to be halved;
+    or the piece as read, and GDAL's small file.
+    """
+    widest = max(each.pixel_bytes for each in products)
+    return max(4 * grid.block**2 + 20 * ROWS * grid.block, 2 * piece_side(products) ** 2) * widest
+
+
 def publish_bytes(grid: Grid, products: tuple[Product, ...]) -> int:
-    """What publishing holds: four shards and the one made of them, or a mean's wider sums; GDAL's cache, twice.
+    """What publishing holds: what each thread makes; GDAL's cache, twice.
 
     Image and mask are read at once by two threads, and what one has freed in its part of the heap the other cannot use.
     """
-    halved = max(_halving_bytes(each) for each in products) * grid.block**2
-    stripe = 2 * STRIPE**2 * max(each.pixel_bytes for each in products)
-    return max(halved, stripe) + 2 * PUBLISH_CACHE_BYTES
+    return threads_of(grid, products) * making_bytes(grid, products) + 2 * PUBLISH_CACHE_BYTES
 
 
-def _halving_bytes(product: Product) -> int:
-    """Bytes for each pixel of the shard that is made."""
-    if product.name == "mask":
-        return 10 * product.pixel_bytes + (10 if product.channels else 0)  # bands, and the status that they share
-    return (16 if product.numbers else 40) * product.pixel_bytes
+def threads_of(grid: Grid, products: tuple[Product, ...]) -> int:
+    """How many threads make what is published, where the coordinator does it: fewer where each holds much."""
+    return max(1, min(THREADS, THREADS_BYTES // making_bytes(grid, products)))
 
 
 def ledger_bytes(grid: Grid, card: Card) -> int:

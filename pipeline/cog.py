@@ -1,7 +1,8 @@
 """A product as a Cloud-Optimized GeoTIFF, whose overviews are the levels of the Zarr, pixel for pixel.
 
-GDAL's COG driver copies overviews that its source has. So each level becomes a plain tiled GeoTIFF, a VRT names the
-coarser ones as the overviews of the first, and the driver copies that. One shard's worth of memory, whatever the side.
+GDAL's COG driver writes the file's head, with all that the file says of itself, from a raster of the same size that has
+no pixel. The tiles of all levels are made beforehand, by many (see `tiles`), and are appended. The file is, byte for
+byte, the one that GDAL would have written alone.
 """
 
 from __future__ import annotations
@@ -9,28 +10,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product as pairs
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-import rasterio
 import rasterio.shutil
-from affine import Affine
-from rasterio.windows import Window
 
-from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass
 from pipeline.raster.access import environment
 from pipeline.raster.source import Scene
 from pipeline.raster.ties import Ties
 from pipeline.settings import STEPS, statuses
 from pipeline.store.hierarchy import Product, levels
+from pipeline.store.objects import sentences
 from pipeline.store.ome import UNIT
-from pipeline.store.sink import Sink
+from pipeline.tiles import DEFLATE, TILE, Pieces, join
 
-TILE = 512
-STRIPE = 4 * TILE  # px: a multiple of the tile, so that every tile is written once
+Tick = Callable[[int], None]
 
 STATUS_COLOURS = {"failed": (255, 0, 255), "outside": (96, 96, 96), "nodata": (0, 0, 0)}
 _GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16", "float32": "Float32"}
@@ -44,71 +41,36 @@ class Dress:
     provenance: Mapping[str, Any]
 
 
-def write(sink: Sink, product: Product, scene: Scene, dress: Dress, folder: Path, tick: Callable[[int], None]) -> Path:
-    """Write `<product>.tif` into a folder, leaving nothing else there; returns its path."""
+def write(product: Product, scene: Scene, dress: Dress, pieces: Pieces, folder: Path, tick: Tick) -> Path:
+    """Write `<product>.tif` into a folder, of pieces that are all made, and nothing else; returns its path."""
     target = folder / f"{product.name}.tif"
     sizes = levels(scene.height, scene.width)
-    plain = [folder / f".{product.name}.{level}.tif" for level in range(len(sizes))]
-    vrt = folder / f".{product.name}.vrt"
-    with environment():
-        for level, path in enumerate(plain):
-            _write_level(sink, product, scene, level, path, sizes[level], tick)
-        vrt.write_text(_vrt(product, scene, dress, plain), encoding="utf-8")
+    names = [folder / f".{product.name}.{level}.vrt" for level in range(len(sizes))]
+    for path, size in zip(names[1:], sizes[1:], strict=True):
+        path.write_text(_empty(product, size), encoding="utf-8")
+    names[0].write_text(_vrt(product, scene, dress, names[1:]), encoding="utf-8")
+    with sentences(target), environment():
         rasterio.shutil.copy(
-            str(vrt),
+            str(names[0]),
             str(target),
             driver="COG",
             BLOCKSIZE=TILE,
             COMPRESS="DEFLATE",
-            LEVEL=6,
+            LEVEL=DEFLATE,
             PREDICTOR="FLOATING_POINT" if product.numbers else "NO",
             OVERVIEWS="FORCE_USE_EXISTING",
             BIGTIFF="IF_SAFER",
-            NUM_THREADS="ALL_CPUS",  # the workers are done; the bytes are the same for any number
+            SPARSE_OK=True,  # what has no pixel has no tile
         )
-    for path in (*plain, vrt):
+        with target.open("r+b") as file:
+            join(file, partial(pieces.path, product.name), pieces.side, tick)
+    for path in names:
         path.unlink()
     return target
 
 
-def _write_level(
-    sink: Sink,
-    product: Product,
-    scene: Scene,
-    level: int,
-    path: Path,
-    size: tuple[int, int],
-    tick: Callable[[int], None],
-) -> None:
-    rows, cols = size
-    profile: dict[str, Any] = {
-        "driver": "GTiff",
-        "height": rows,
-        "width": cols,
-        "count": product.channels or 1,
-        "dtype": product.dtype,
-        "nodata": statuses(product.dtype).nodata,
-        "tiled": True,
-        "blockxsize": TILE,
-        "blockysize": TILE,
-        "interleave": "band",
-        "compress": "DEFLATE",
-        "zlevel": 1,
-        "bigtiff": "IF_SAFER",
-    }
-    if level == 0:
-        profile |= {"crs": scene.crs, "transform": Affine(*scene.transform) if scene.transform else None}
-    with rasterio.open(path, "w", **profile) as out:
-        for top, left in pairs(range(0, rows, STRIPE), range(0, cols, STRIPE)):
-            rect = Rect(top, left, top + STRIPE, left + STRIPE).intersect(Rect(0, 0, rows, cols))
-            raster = sink.read(product.name, rect, level)
-            window = Window(rect.left, rect.top, rect.width, rect.height)
-            out.write(raster if raster.ndim == 3 else raster[None], window=window)
-            tick(rect.area)
-
-
-def _vrt(product: Product, scene: Scene, dress: Dress, plain: Sequence[Path]) -> str:
-    """The first level as a VRT that names the others as its overviews, with everything that the COG is to say."""
+def _vrt(product: Product, scene: Scene, dress: Dress, overviews: Sequence[Path]) -> str:
+    """The first level as an empty VRT, with the others as its overviews and everything that the COG is to say."""
     crs = f"<SRS>{escape(scene.crs)}</SRS>" if scene.crs else ""
     place = ""
     if scene.transform:
@@ -117,7 +79,7 @@ def _vrt(product: Product, scene: Scene, dress: Dress, plain: Sequence[Path]) ->
     place += _ties(scene.ties) if scene.ties else ""
     said = _tags(product, dress) | _micrometres(scene)
     tags = "".join(f"<MDI key={quoteattr(key)}>{escape(value)}</MDI>" for key, value in said.items())
-    bands = "".join(_band(product, dress, plain, number, scene) for number in range(1, (product.channels or 1) + 1))
+    bands = "".join(_band(product, dress, overviews, number) for number in range(1, (product.channels or 1) + 1))
     return (
         f'<VRTDataset rasterXSize="{scene.width}" rasterYSize="{scene.height}">{crs}{place}'
         f"<Metadata>{tags}</Metadata>{bands}</VRTDataset>"
@@ -135,19 +97,12 @@ def _ties(ties: Ties) -> str:
     return listed + (f'<Metadata domain="RPC">{keys}</Metadata>' if keys else "")
 
 
-def _band(product: Product, dress: Dress, plain: Sequence[Path], number: int, scene: Scene) -> str:
+def _band(product: Product, dress: Dress, overviews: Sequence[Path], number: int) -> str:
     label = product.labels[number - 1] if product.labels else product.name
-    overviews = "".join(
+    coarser = "".join(
         f'<Overview><SourceFilename relativeToVRT="1">{escape(path.name)}</SourceFilename>'
         f"<SourceBand>{number}</SourceBand></Overview>"
-        for path in plain[1:]
-    )
-    size = f'xSize="{scene.width}" ySize="{scene.height}"'
-    source = (
-        f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(plain[0].name)}</SourceFilename>'
-        f'<SourceBand>{number}</SourceBand><SourceProperties RasterXSize="{scene.width}" RasterYSize="{scene.height}" '
-        f'DataType="{_GDAL_TYPES[product.dtype]}" BlockXSize="{TILE}" BlockYSize="{TILE}"/>'
-        f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="0" yOff="0" {size}/></SimpleSource>'
+        for path in overviews
     )
     if _has_palette(product):
         look = f"<ColorInterp>Palette</ColorInterp>{_colour_table(dress.classes)}"
@@ -156,11 +111,21 @@ def _band(product: Product, dress: Dress, plain: Sequence[Path], number: int, sc
         look = f"<ColorInterp>{'Gray' if number == 1 else 'Undefined'}</ColorInterp>"
     if product.name != "mask" and not product.numbers:
         look += f"<Scale>{1 / STEPS!r}</Scale>"
+    return _vrt_band(product, number, f"<Description>{escape(label)}</Description>", f"{look}{coarser}")
+
+
+def _empty(product: Product, size: tuple[int, int]) -> str:
+    """A coarser level as an empty VRT."""
+    bands = "".join(_vrt_band(product, number) for number in range(1, (product.channels or 1) + 1))
+    return f'<VRTDataset rasterXSize="{size[1]}" rasterYSize="{size[0]}">{bands}</VRTDataset>'
+
+
+def _vrt_band(product: Product, number: int, before: str = "", after: str = "") -> str:
+    """A band without pixels, with more said of it before its nodata and after."""
     kind, nodata = _GDAL_TYPES[product.dtype], statuses(product.dtype).nodata
     return (
         f'<VRTRasterBand dataType="{kind}" band="{number}" blockXSize="{TILE}" blockYSize="{TILE}">'
-        f"<Description>{escape(label)}</Description><NoDataValue>{nodata}</NoDataValue>"
-        f"{look}{overviews}{source}</VRTRasterBand>"
+        f"{before}<NoDataValue>{nodata}</NoDataValue>{after}</VRTRasterBand>"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import product as pairs
 from typing import Any, TypeVar
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from pipeline.grid import Rect
 from pipeline.settings import STEPS, statuses
-from pipeline.store.hierarchy import Product, levels
+from pipeline.store.hierarchy import Product
 from pipeline.store.objects import Shard
 from pipeline.store.sink import Sink
 
+ROWS = 64  # that are made at a time: what comes and goes meanwhile stays in the processor's cache
 Unsigned = TypeVar("Unsigned", np.uint8, np.uint16)
 
 
@@ -97,22 +98,22 @@ def _quarters(raster: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     return tuple(raster[..., row::2, col::2] for row in (0, 1) for col in (0, 1))
 
 
-def build(
-    sink: Sink, products: tuple[Product, ...], height: int, width: int, shard: int
-) -> Iterator[tuple[int, dict[str, Shard]]]:
-    """Make all coarser levels, finest first.
+def build_shard(sink: Sink, product: Product, level: int, rect: Rect) -> Shard:
+    """Make one shard of a coarser level, `rect` in that level's pixels, from the finished level below.
 
-    Yields, for each place of a shard, the pixels made and what was put, by "product/level/row/col".
+    Beside the shard memory holds a quarter of what it is made of. Raises BlockError where a shard below is damaged.
     """
-    sizes = levels(height, width)
-    for level, (rows, cols) in enumerate(sizes[1:], start=1):
-        below = Rect(0, 0, *sizes[level - 1])
-        for top, left in pairs(range(0, rows, shard), range(0, cols, shard)):
-            rect = Rect(top, left, top + shard, left + shard).intersect(Rect(0, 0, rows, cols))
-            source = Rect(2 * rect.top, 2 * rect.left, 2 * rect.bottom, 2 * rect.right).intersect(below)
-            made = {}
-            for one in products:
-                halve = halving(one)
-                key = f"{one.name}/{level}/{top // shard}/{left // shard}"
-                made[key] = sink.put_level(one.name, level, rect, halve(sink.read(one.name, source, level - 1)))
-            yield rect.area, made
+    halve = halving(product)
+    rows, cols = sink.shape(product.name, level - 1)[-2:]
+    made = np.empty(product.shape(*rect.shape), product.dtype)
+    half = Rect(0, 0, -(-rect.height // 2), -(-rect.width // 2))
+    for top, left in pairs((0, half.height), (0, half.width)):
+        part = Rect(top, left, top + half.height, left + half.width).intersect(Rect(0, 0, *rect.shape))
+        at = Rect(rect.top + part.top, rect.left + part.left, rect.top + part.bottom, rect.left + part.right)
+        below = Rect(2 * at.top, 2 * at.left, 2 * at.bottom, 2 * at.right).intersect(Rect(0, 0, rows, cols))
+        if part.area:
+            raster = sink.read(product.name, below, level - 1)
+            for row in range(0, part.height, ROWS):
+                stripe = made[..., part.top + row : min(part.top + row + ROWS, part.bottom), part.left : part.right]
+                stripe[...] = halve(raster[..., 2 * row : 2 * (row + ROWS), :])
+    return sink.put_level(product.name, level, rect, made)

@@ -15,12 +15,17 @@ NAMED = 100  # failures that a report names; the ledger has them all
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """The plan and the ledger of one scene, the seconds since the run opened it, and the coordinator's peak."""
+    """The plan and the ledger of one scene, the seconds since the run opened it, and the coordinator's peak.
+
+    `publishing` is what the publishing took, where this run published: seconds "by_stage" from the last block on, and
+    "by_makers", of all workers together, of what is made as blocks are done.
+    """
 
     settled: Settled
     fold: Fold
     seconds: float
     coordinator_peak: int
+    publishing: dict[str, dict[str, float]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON. Sizes are bytes, areas are square metres (map units of a projected CRS)."""
@@ -39,6 +44,7 @@ class Facts:
             else None,
             "seconds": self.seconds,
             "seconds_by_stage": fold.seconds,
+            "publishing": self.publishing,
             "bytes_read": fold.bytes_read,
             "bytes_written": fold.bytes_written,
             "classes": self._classes(),

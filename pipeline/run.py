@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,9 @@ from typing import Any
 from pipeline.budget import demand_disk, demand_memory, peak_memory
 from pipeline.errors import IdentityError, LeaseError, SettingsError
 from pipeline.folder import Folder, exchange_interrupted, finish_exchange
+from pipeline.making import Submit
 from pipeline.plan import Choices, Plan, demand_same
-from pipeline.publish import Tick, intact, publish
+from pipeline.publish import Ahead, Tick, intact, publish
 from pipeline.raster.address import kept
 from pipeline.raster.stage import reason_to_stage
 from pipeline.report import Facts
@@ -52,11 +53,14 @@ class SceneRun:
     lease: Lease
     todo: list[int]
     started: float = field(default_factory=time.time)
+    ahead: Ahead | None = None
 
     def __enter__(self) -> SceneRun:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.ahead:
+            self.ahead.close()
         self.ledger.close()
         self.lease.release()
 
@@ -70,6 +74,10 @@ class SceneRun:
         """Whether what users find is what the ledger says."""
         return not self.folder.building.exists()
 
+    def make_ahead(self, submit: Submit | None) -> None:
+        """Have what is published made as blocks are done, by whoever `submit` gives it to; None: by threads here."""
+        self.ahead = self._ahead(submit, set(range(len(self.plan.grid))) - set(self.todo))
+
     def take(self, record: Record) -> None:
         """Believe a worker: its shards are synced. A block given up gets its FAILED pixels here.
 
@@ -77,6 +85,11 @@ class SceneRun:
         """
         self.lease.check()
         self.ledger.append(put_failed(self.plan, record) if record.state is State.FAILED else record)
+        if self.ahead:
+            self.ahead.making.took(record.block)
+
+    def _ahead(self, submit: Submit | None, done: Iterable[int]) -> Ahead:
+        return Ahead.begin(self.plan, self.folder, self.settled.interest.extent, submit, done)
 
     def facts(self) -> Facts:
         """What the report is made of, as of now."""
@@ -85,9 +98,12 @@ class SceneRun:
     def finish(self, tick: Tick) -> dict[str, Any]:
         """Publish if nothing is pending and something is new; returns the report."""
         self.ledger.flush()
+        facts = self.facts()
         if self.complete and not self.published:
-            self.ledger.event("published", publish(self.plan, self.folder, self.facts, tick))
-        report = self.facts().as_dict()
+            ahead = self.ahead = self.ahead or self._ahead(None, range(len(self.plan.grid)))
+            made, facts = publish(self.plan, self.folder, ahead, self.facts, tick)
+            self.ledger.event("published", made)
+        report = facts.as_dict()
         if self.complete and self.folder.beside:
             self.ledger.close()
             self.folder.take_place()

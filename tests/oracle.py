@@ -7,6 +7,7 @@ graph in ONNX Runtime.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -17,12 +18,15 @@ import rasterio
 from affine import Affine
 from onnx import TensorProto, helper, numpy_helper
 
+from pipeline.grid import Grid
+from pipeline.making import Making, Site
 from pipeline.network.card import Card
 from pipeline.network.mlm import embed
 from pipeline.raster.source import open_scene
 from pipeline.run import SceneRun, open_run
 from pipeline.settings import NODATA, Job
 from pipeline.settle import open_network, settle
+from pipeline.store.hierarchy import Product
 from pipeline.tune import Tuner
 from pipeline.work import close_bench, run_block
 
@@ -156,6 +160,14 @@ def run_here(job: Job, order: Callable[[list[int]], Iterable[int]] = list) -> di
     with opened(job) as run:
         do_blocks(run, order(run.todo))
         return run.finish(lambda *_: None)
+
+
+def make_all(store: Path, products: tuple[Product, ...], grid: Grid, threads: int = 2) -> Making:
+    """Make the coarser levels and the tiles of a store whose blocks are all there, the tiles beside it."""
+    with ThreadPoolExecutor(threads) as pool:
+        making = Making.begin(Site.of(store, store.parent, products, grid), pool.submit, range(len(grid)))
+        making.finish(lambda *_: None)
+    return making
 
 
 def tree(folder: Path) -> dict[str, bytes]:

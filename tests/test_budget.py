@@ -152,7 +152,7 @@ def test_a_refused_run_runs_with_the_workers_that_the_refusal_names(folder, tmp_
 def test_a_smaller_block_is_named_where_not_one_worker_fits_and_then_fits(folder, tmp_path):
     uri = save_scene(tmp_path / "scene.tif", noise(300, 300))
     job = any_job(scenes=(str(uri),), model=str(folder / "exact.onnx"), out=tmp_path / "out", device="cpu")
-    job = job.model_copy(update={"window": 76, "memory": 640 * MIB})
+    job = job.model_copy(update={"window": 76, "memory": 672 * MIB})
     with pytest.raises(RoomError, match=r"1 workers.*Take a smaller --block or --window"):
         opened(job.model_copy(update={"block": 4096}))
     with opened(job.model_copy(update={"block": 256})) as run:

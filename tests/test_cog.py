@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shutil
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import rioxarray  # noqa: F401  # gives xarray its accessor `rio`
 import xarray
 from affine import Affine
 from rasterio.enums import ColorInterp
 from rio_cogeo import cog_validate
 
-from pipeline import cog, pyramid
+from pipeline import cog
 from pipeline.cog import Dress
 from pipeline.grid import Grid, Rect
 from pipeline.network.legend import MaskClass
@@ -26,7 +28,7 @@ from pipeline.settings import FAILED, NODATA, OUTSIDE, Job
 from pipeline.store.georef import Georef
 from pipeline.store.hierarchy import Product, create, levels
 from pipeline.store.sink import Sink
-from tests.oracle import noise, run_here, save_model, save_scene, small_unet
+from tests.oracle import make_all, noise, run_here, save_model, save_scene, small_unet
 
 CLASSES = (
     MaskClass(index=0, value=0, name="sea & <lakes>", colour="#0072b2"),
@@ -57,10 +59,11 @@ def published(folder: Path, place: dict[str, object], height: int = 200, width: 
             shape = (*((product.channels,) if product.channels else ()), *owned.shape)
             values = [0, 7, FAILED, NODATA] if product.name == "mask" else [0, 100, 250, FAILED, NODATA]
             sink.put(product.name, owned, random.choice(np.array(values, np.uint8), shape))
-    list(pyramid.build(sink, PRODUCTS, height, width, grid.block))
+    making = make_all(sink.path, PRODUCTS, grid)
     dress = Dress(CLASSES, {"model": "a & b", "identity": {"card": {"fill": 0.0}}})
     for product in PRODUCTS:
-        cog.write(sink, product, scene, dress, folder, lambda _: None)
+        cog.write(product, scene, dress, making.site.pieces, folder, lambda _: None)
+    shutil.rmtree(making.site.pieces.folder)
     return scene
 
 
@@ -99,6 +102,14 @@ def test_every_product_is_a_valid_cog_in_its_place(placed, product):
         assert set(file.dtypes) == {"uint8"}
     left = {entry.name for entry in folder.iterdir()} - {"scene.tif", "mask.zarr", ".stage"}
     assert left == {f"{one.name}.tif" for one in PRODUCTS}
+
+
+@pytest.mark.parametrize("product", PRODUCTS, ids=lambda one: one.name)
+def test_gdal_alone_would_write_the_same_bytes(placed, tmp_path, product):
+    said = {"BLOCKSIZE": 512, "COMPRESS": "DEFLATE", "LEVEL": 6, "PREDICTOR": "NO", "BIGTIFF": "IF_SAFER"}
+    ours, gdals = placed[0] / f"{product.name}.tif", tmp_path / "gdal.tif"
+    rasterio.shutil.copy(str(ours), str(gdals), driver="COG", OVERVIEWS="FORCE_USE_EXISTING", **said)
+    assert ours.read_bytes() == gdals.read_bytes()
 
 
 @pytest.mark.parametrize("size", [(300, 1100), (1300, 90), (1, 1), (513, 1)])

@@ -82,6 +82,13 @@ def put_whole(
         _sync_folder(path.parent)
 
 
+def put_unsynced(path: Path, data: bytes) -> None:
+    """Write a file that is made anew after a power cut: whole or absent for all who look. Raises like `put_whole`."""
+    with sentences(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _partial(path, data, None, synced=False).replace(path)
+
+
 def put_if_absent(path: Path, data: bytes) -> bool:
     """Write `data` to `path` unless a file is there; say whether it was written. Of several at once, one succeeds.
 
@@ -123,8 +130,8 @@ def sync(path: Path) -> None:
         _sync_folder(path.parent)
 
 
-def _partial(path: Path, data: bytes, stage: Path | None) -> Path:
-    """Write and sync the data under a name of its own: two who write one path at once do not mix their bytes."""
+def _partial(path: Path, data: bytes, stage: Path | None, *, synced: bool = True) -> Path:
+    """Write the data, and sync them, under a name of its own: two who write one path at once do not mix their bytes."""
     folder = path.parent if stage is None else stage
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".{path.name}.{uuid.uuid4().hex}.partial"
@@ -132,7 +139,8 @@ def _partial(path: Path, data: bytes, stage: Path | None) -> Path:
         with partial.open("xb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if synced:
+                os.fsync(file.fileno())
     except OSError:
         partial.unlink(missing_ok=True)
         raise
