@@ -25,12 +25,18 @@ def in_words(plan: Mapping[str, Any]) -> dict[str, str]:
         "staged": plan["staged"],
         "memory": _memory(plan["memory"]),
         "disk": f"{size(plan['disk'])} at most, while it is published",
-        "device": f"{plan['device']}, {counted(plan['batch'], 'window')} at once ({plan['numeric_class']})",
+        "device": _device(plan),
         "time": f"about {duration(plan['seconds'])}, and the publishing" if plan["seconds"] else "unknown",
         "identity": plan["identity"],
         "notes": " ".join(plan["notes"]),
     }
     return {heading: words for heading, words in lines.items() if words}
+
+
+def _device(plan: Mapping[str, Any]) -> str:
+    said = f"{plan['device']}, {counted(plan['batch'], 'window')} at once ({plan['numeric_class']})"
+    share = plan["agreement_with_cpu"]
+    return said if share is None else f"{said}; it agrees with the CPU on {share:.3%} of a probe's pixels"
 
 
 def _zoom(zoom: float) -> str | None:

@@ -84,6 +84,7 @@ class Choices:
     factor: tuple[float, ...]
     device: str
     numeric_class: str
+    agreement: float | None = None  # of a GPU with the CPU, on the pixels of a probe
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

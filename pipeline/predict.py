@@ -16,8 +16,8 @@ from pipeline.errors import BlockError
 from pipeline.grid import Rect, Stitch
 from pipeline.network.blend import blended
 from pipeline.network.card import Card
-from pipeline.network.engine import Engine
 from pipeline.network.rule import classes_of, confidence_of, quantised
+from pipeline.network.shrink import Shrinking
 from pipeline.plan import Plan
 from pipeline.raster.area import Fence
 from pipeline.raster.reader import Pixels, Reader, Valid
@@ -32,7 +32,7 @@ class Bench:
     """What a worker keeps open for one plan."""
 
     plan: Plan
-    engine: Engine
+    engine: Shrinking
     reader: Reader  # of the scene
     view: Reader  # of the scene as the network sees it: the same, unless its resolution is another
     sink: Sink
@@ -166,8 +166,8 @@ class _Task:
         if batch:
             with self.watch("predict"):
                 said = self.bench.engine.run(
-                    np.stack([pixels for pixels, _ in batch]),
-                    np.stack([valid for _, valid in batch]),
+                    [pixels for pixels, _ in batch],
+                    [valid for _, valid in batch],
                     np.asarray(plan.choices.shift, np.float32),
                     np.asarray(plan.choices.factor, np.float32),
                 )

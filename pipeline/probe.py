@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from pipeline.budget import peak_memory, restart_peak
 from pipeline.errors import BlockError, ModelError
 from pipeline.grid import Stitch
-from pipeline.network.engine import Engine, check_against_cpu, largest_batch
+from pipeline.network.engine import Engine, largest_batch
 from pipeline.network.host import Recipe
 from pipeline.network.providers import CUDA
 from pipeline.network.rule import unit
 from pipeline.plan import Network
-from pipeline.work import build_engine, fused_graph
+from pipeline.work import build_engine
 
 Windows = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
 
@@ -46,8 +46,7 @@ class Probe:
 def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None) -> Probe:
     """Build the fused graph and run it on noise; to be called in a process of its own.
 
-    Raises ModelError where the network does not run on such a window, DeviceError where the device is not to be had or
-    computes something else than the CPU.
+    Raises ModelError where the network does not run on such a window, DeviceError where the device is not to be had.
     """
     restart_peak()
     rest = peak_memory()
@@ -60,10 +59,6 @@ def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None)
         raise ModelError(
             f"The network does not run on a window of {recipe.window} px: {error.message} Another --window may do."
         ) from None
-    if engine.provider == CUDA:
-        check_against_cpu(
-            engine, fused_graph(network, replace(recipe, batch=engine.batch)), noise(engine, network, recipe)
-        )
     return Probe(
         device="cuda" if engine.provider == CUDA else "cpu",
         numeric_class=engine.numeric_class,

@@ -52,6 +52,7 @@ class Facts:
             "device": plan.choices.device,
             "provider": self.settled.probe.provider,
             "numeric_class": plan.choices.numeric_class,
+            "agreement_with_cpu": plan.choices.agreement,
             "batch": plan.recipe.batch,
             "notes": list(self.settled.notes),
             "margin": {

@@ -98,6 +98,7 @@ class Settled:
             "device": plan.choices.device,
             "provider": self.probe.provider,
             "numeric_class": plan.choices.numeric_class,
+            "agreement_with_cpu": plan.choices.agreement,
             "batch": plan.recipe.batch,
             "tuned": [pace.as_dict() for pace in self.paces],
             "seconds": self.probe.seconds * computed / grid.window**2 / self.budget.workers,
@@ -162,7 +163,8 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     at_once = taken.at_once if taken else cores
     if not frozen:
         grid = block_of(job, view, grid, probe, tuner, at_once, partial(bytes_held, view, products, network.card))
-    choices = Choices(grid.core, grid.block, margin, *affine, device=probe.device, numeric_class=probe.numeric_class)
+    agreed = _agreed(Trial(network, view, *affine, probe.device, job.precision), grid.window, probe, tuner, frozen)
+    choices = Choices(grid.core, grid.block, margin, *affine, probe.device, probe.numeric_class, agreed)
     own = replace(network, card=eats)
     plan = Plan(
         scene=scene,
@@ -192,6 +194,15 @@ def _obeyed_notes(job: Job, grid: Grid) -> Iterator[str]:
         yield f"The window is {grid.window} px, as this folder's plan has it, not {job.window}."
     if job.block and job.block != grid.block:
         yield f"The block is {grid.block} px, as this folder's plan has it, not {job.block}."
+
+
+def _agreed(trial: Trial, window: int, probe: Probe, tuner: Tuner, frozen: Choices | None) -> float | None:
+    """How far a GPU agrees with the CPU, measured once for a result; None on the CPU."""
+    if probe.device != "cuda":
+        return None
+    if frozen and frozen.numeric_class == probe.numeric_class and frozen.agreement is not None:
+        return frozen.agreement
+    return tuner.agreement(trial, window)
 
 
 def _margin(job: Job, network: Network, scene: Scene, tuner: Tuner, affine: Affine, frozen: Choices | None) -> Margin:

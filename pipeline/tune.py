@@ -5,34 +5,37 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.budget import cores
 from pipeline.child import Child, tried
-from pipeline.errors import BlockError, ModelError
+from pipeline.errors import BlockError, DeviceError, ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.lay import rounded_up
 from pipeline.network.card import Card
-from pipeline.network.engine import Engine
+from pipeline.network.engine import Engine, agreement
 from pipeline.network.host import Recipe
 from pipeline.network.providers import has_driver
 from pipeline.network.rule import unit
 from pipeline.pace import Pace, measured
 from pipeline.plan import Kind, Margin, Network, digest_of
-from pipeline.probe import Probe, relaxed_difference, try_recipe
+from pipeline.probe import Probe, noise, relaxed_difference, try_recipe
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.remember import recalled, remember
 from pipeline.settings import Precision
-from pipeline.work import build_engine
+from pipeline.work import build_engine, fused_graph
 
 ROUNDING = 1e-4  # the largest |Δp| between a fixed window and a larger one that holds it
 TOLERANCE = 1e-3  # the largest |Δp| that a measured margin may have
 CROPS = 6  # windows compared with their exact ones
 TRIAL_READ = 1024  # px: a few tiles
+AGREEMENT = 0.999  # of the pixels: what two devices, or precisions, owe each other
+COMPARED = 512  # px: the side of a window that is compared with the CPU
 TRIAL_CORE = 256  # px: small cores put more of the compared pixels near the rim
 
 
@@ -81,6 +84,7 @@ class Tuner:
         self._probes: dict[str, Probe] = {}
         self._margins: dict[str, Margin] = {}
         self._decoding: dict[str, float] = {}
+        self._agreements: dict[str, float] = {}
         self._relaxable: set[tuple[str, int]] = set()
 
     def probe(self, network: Network, recipe: Recipe, device: str, batch: int | None) -> Probe:
@@ -136,7 +140,28 @@ class Tuner:
         key = f"{trial.network.digest} {trial.device} {chosen}"
         if key not in self._margins:
             self._margins[key] = tried(self._child, try_margins, trial, chosen)
+            if not _surely_cpu(trial.device):
+                self._child.close()  # it has settled that it computes in fp32, which rounds least
         return self._margins[key]
+
+    def agreement(self, trial: Trial, window: int) -> float:
+        """Measure on which part of the scene's pixels a GPU, in the trial's precision, agrees with the CPU in fp32.
+
+        Raises DeviceError where that is less than two devices owe each other.
+        """
+        key = f"{trial.network.digest} {trial.device} {trial.precision}"
+        if key not in self._agreements:
+            self._agreements[key] = tried(self._child, try_agreement, trial, window)
+            self._child.close()  # as above
+        share = self._agreements[key]
+        if share >= AGREEMENT:
+            return share
+        said = f"agree on {share:.3%} of a probe's pixels, less than {AGREEMENT:.1%}"
+        if trial.precision == "fp32":
+            raise DeviceError(
+                f"The GPU and the CPU {said}; run with `device: cpu`, and look for a newer driver or onnxruntime."
+            )
+        raise DeviceError(f"The GPU in {trial.precision} and the CPU in fp32 {said}; take `precision: fp32`.")
 
 
 def _key(network: Network, device: str, **more: object) -> dict[str, Any]:
@@ -148,6 +173,39 @@ def _key(network: Network, device: str, **more: object) -> dict[str, Any]:
 def _surely_cpu(device: str) -> bool:
     """Whether nothing would be tried on a GPU: of one that may be gone, or back, nothing is taken for granted."""
     return device == "cpu" or not has_driver()
+
+
+def try_agreement(trial: Trial, window: int) -> float:
+    """The part of the pixels on which the trial's device and precision agree with the CPU in fp32.
+
+    Of windows spread over the scene, as the network will see it: noise would put most pixels near a decision. Noise
+    where none holds a valid pixel. Windows are no larger than 512 px, if the network takes them so: the CPU is slow.
+    To be called in a process of its own.
+    """
+    network = trial.network
+    side, field = _side_to_compare(network, window), network.field
+    recipe = Recipe(side, field.offset, 1, trial.scene.dtype, Stitch.EXACT, precision=trial.precision)
+    ours = Engine(fused_graph(network, recipe), trial.device, precision=trial.precision)
+    theirs = Engine(fused_graph(network, replace(recipe, precision="fp32")), "cpu", threads=cores())
+    scaling = np.array(trial.shift, np.float32), np.array(trial.factor, np.float32)
+    shares = []
+    with Reader(trial.scene) as reader:
+        for crop in crops(trial.scene, side):
+            pixels, valid = reader.read(crop)
+            if valid.any():
+                windows = pixels[None], valid[None], *scaling
+                shares.append(agreement(ours.run(*windows), theirs.run(*windows)))
+    if not shares:
+        windows = noise(ours, network, recipe)
+        shares.append(agreement(ours.run(*windows), theirs.run(*windows)))
+    return sum(shares) / len(shares)
+
+
+def _side_to_compare(network: Network, window: int) -> int:
+    """The run's window, or a smaller one that suits the network as well."""
+    if not network.field.bounded:
+        return network.side or min(window, COMPARED)
+    return min(window, max(COMPARED // network.field.stride, 1) * network.field.stride)
 
 
 def try_margins(trial: Trial, chosen: int | None) -> Margin:

@@ -27,6 +27,7 @@ from pipeline.network.host import Recipe
 from pipeline.network.model_file import load_model
 from pipeline.network.providers import CPU
 from pipeline.network.rescale import rescaled, trimmed
+from pipeline.network.shrink import Shrinking
 from pipeline.plan import Network, Plan
 from pipeline.predict import Bench, Made, Stopwatch, all_of, predict_block
 from pipeline.raster.reader import Reader
@@ -71,7 +72,7 @@ def bench(plan: Plan) -> Bench:
         if key not in _benches:
             close_bench()
             restart_peak()
-            engine = build_engine(plan.network, plan.recipe, plan.choices.device)
+            engine = _shrinking(plan)
             if engine.numeric_class != plan.choices.numeric_class:
                 raise DeviceError(
                     f"This worker runs {engine.numeric_class}, the plan was made for {plan.choices.numeric_class}: "
@@ -82,6 +83,13 @@ def bench(plan: Plan) -> Bench:
             fence = fence_of(plan.area, plan.scene)
             _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)), fence)
         return _benches[key]
+
+
+def _shrinking(plan: Plan) -> Shrinking:
+    def build(batch: int) -> Engine:
+        return build_engine(plan.network, replace(plan.recipe, batch=batch), plan.choices.device)
+
+    return Shrinking(build, plan.recipe.batch)
 
 
 def close_bench() -> None:

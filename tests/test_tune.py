@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.errors import DeviceError
 from pipeline.grid import Grid, Rect
 from pipeline.network.field import field_of
 from pipeline.plan import Kind
 from pipeline.raster.source import open_scene
 from pipeline.settings import Job
 from pipeline.settle import open_network
-from pipeline.tune import CROPS, TOLERANCE, Trial, candidates, crops, try_margins
+from pipeline.tune import CROPS, TOLERANCE, Trial, Tuner, candidates, crops, try_agreement, try_margins
 from tests.oracle import (
     do_blocks,
     noise,
@@ -148,3 +150,28 @@ def test_places_without_a_valid_pixel_measure_nothing(folder, tmp_path):
     margin = try_margins(empty, None)
     assert (margin.kind, margin.pixels) == (Kind.EXACT, 112)
     assert try_margins(empty, 16).difference == 0
+
+
+def trial_of(place: Path, device: str, precision: str, factor: float = 0.02) -> Trial:
+    asked = job(place, "none")
+    network = open_network(Path(asked.model), asked)
+    image = open_scene(asked.scenes[0], network.card.file_bands)
+    return Trial(network, image, (100.0,) * 3, (factor,) * 3, device, precision)
+
+
+def test_a_precision_is_held_against_fp32_on_pixels_of_the_scene(folder):
+    assert try_agreement(trial_of(folder, "cpu", "fp32"), 288) == 1.0
+    assert 0.99 <= try_agreement(trial_of(folder, "cpu", "fp16"), 288) < 1.0
+    # what float16 does not hold is not finite, and agrees nowhere
+    assert try_agreement(trial_of(folder, "cpu", "fp16", factor=1e5), 288) == 0.0
+
+
+def test_where_no_pixel_is_valid_noise_is_compared(folder, tmp_path):
+    save_scene(tmp_path / "scene.tif", np.zeros((3, 64, 64), np.uint8), nodata=0)
+    shutil.copy(folder / "deep.onnx", tmp_path)
+    assert 0.9 <= try_agreement(trial_of(tmp_path, "cpu", "fp16"), 288) <= 1.0
+
+
+def test_too_little_agreement_is_an_error_that_names_it(folder):
+    with pytest.raises(DeviceError, match=r"in fp16 and the CPU in fp32 agree on 0\.000% of .* take `precision: fp32`"):
+        Tuner().agreement(trial_of(folder, "cpu", "fp16", factor=1e5), 288)

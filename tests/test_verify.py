@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pipeline.raster.source import open_scene
 from pipeline.settings import Job
 from pipeline.settle import Settled, open_network, settle
 from pipeline.store.sink import Sink
-from pipeline.verify import Verdict, compare_blocks, compare_crop, verify
+from pipeline.verify import Verdict, compare_blocks, compare_crop, judged, verify
 from tests.mill import last_json, maskmill
 from tests.oracle import TUNER, noise, opened, run_here, save_model, save_scene, small_unet
 
@@ -145,6 +146,15 @@ def test_of_another_numeric_class_agreement_is_asked_for_and_not_equality(copied
     assert (found.same_class, found.exit_code, found.differing) == (False, 0, 10)
     assert found.agreement > 0.999
     assert "agreement of 99.9%" in found.sentence
+
+
+def test_a_gpu_owes_agreement_and_not_equality(folder):
+    plan = settled(folder, "exact").plan
+    on_gpu = replace(plan, choices=replace(plan.choices, device="cuda"))
+    assert judged(plan, True, (0,), (10_000, 1), None).exit_code == 1
+    assert judged(on_gpu, True, (0,), (10_000, 10), None).exit_code == 0
+    assert judged(on_gpu, True, (0,), (10_000, 11), None).exit_code == 1
+    assert "as a GPU made it" in judged(on_gpu, True, (0,), (10_000, 10), None).sentence
 
 
 def test_a_crop_shows_how_far_a_chosen_margin_is_from_one_pass(folder):
