@@ -180,7 +180,7 @@ def _serve(pipe: Connection) -> None:
     while True:
         try:
             work, args = pipe.recv()
-        except EOFError:  # whoever asked is gone
+        except (EOFError, ConnectionError):  # whoever asked is gone
             return
         try:
             answer: tuple[bool, object] = True, work(*args)
