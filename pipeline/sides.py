@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pipeline.budget import allowed, block_bytes, publish_bytes
-from pipeline.grid import Grid
+from pipeline.grid import Grid, Stitch
 from pipeline.lay import ENOUGH_BLOCKS, cores_to_try
 from pipeline.network.card import Card
 from pipeline.pace import Pace
@@ -24,6 +24,7 @@ TUNING_SHARE, MOST_TUNING = 0.05, 10.0  # of that work; seconds
 MUCH_READING = 1.3  # times what the image holds: more is read only while it takes little time
 LITTLE_TIME = 0.1  # of a block's
 LARGEST_BLOCK = 8192  # px
+MOST_PARTS = 64  # along a side that blocks are tried for
 SHARE_OF_MEMORY = 0.25  # of what may be taken, for the blocks of all workers
 
 
@@ -54,8 +55,11 @@ def block_of(
 
     That is: while more than 1.3 times the image is decoded, in more than a tenth of the time that the blocks take.
     `held` says what so many workers hold of the blocks of a grid. What is staged is read from tiles that cost little.
+    Where windows are blended, neighbours compute those on their rims twice: what counts is how soon all is done.
     """
     workers = job.workers or workers
+    if grid.stitch is Stitch.BLEND and not job.block and grid.zoom == 1:
+        return _soonest(grid, workers, lambda larger: held(larger, workers) <= SHARE_OF_MEMORY * allowed(job.memory))
     while not job.block and not reason_to_stage(view) and grid.block * 2 <= LARGEST_BLOCK:
         larger = replace(grid, block=grid.block * 2)
         too_few = len(larger) < max(ENOUGH_BLOCKS, 4 * workers)
@@ -66,6 +70,19 @@ def block_of(
             break
         grid = larger
     return grid
+
+
+def _soonest(grid: Grid, workers: int, fits: Callable[[Grid], bool]) -> Grid:
+    """The grid, its blocks all of one size, with which so many workers are done soonest."""
+    longest = max(grid.cores)
+    sides = {grid.core * -(-longest // parts) for parts in range(1, min(longest, MOST_PARTS) + 1)}
+    grids = [grid, *(replace(grid, block=side) for side in sorted(sides) if side <= LARGEST_BLOCK)]
+    return min((one for one in grids if one is grid or fits(one)), key=lambda one: (_turns(one, workers), one.block))
+
+
+def _turns(grid: Grid, workers: int) -> float:
+    """Pixels that the network sees until all blocks are done, each worker one block after another."""
+    return -(-len(grid) // workers) * grid.computed() / len(grid)
 
 
 def bytes_held(view: Scene, products: tuple[Product, ...], card: Card, grid: Grid, workers: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.grid import Grid
+from pipeline.grid import Grid, Stitch
 from pipeline.lay import ENOUGH_BLOCKS
 from pipeline.probe import Probe
 from pipeline.raster.source import open_scene
@@ -64,6 +65,21 @@ def test_a_block_is_as_large_as_it_has_to_be_and_may_be(side, tile, workers, dec
     at = [grid.block for grid in blocks].index(found.block)
     assert all(must(smaller) and may(larger) for smaller, larger in pairwise(blocks[: at + 1]))
     assert at == 3 or not (must(blocks[at]) and may(blocks[at + 1]))
+
+
+@given(st.integers(300, 40_000), st.integers(300, 40_000), st.integers(1, 16), st.sampled_from([64, 192, 384]))
+def test_blended_blocks_are_those_that_are_done_soonest(height, width, workers, core):
+    image = scene(height, width, tile=(512, 512), tile_bytes=512**2)
+    base = Grid(height, width, 1, core, core // 6, core * max(1, 1024 // core), Stitch.BLEND)
+    job = Job(scenes=("a",), model="m", out="out", memory=MEMORY)
+    found = block_of(job, image, base, PROBE, Timed(0.0), workers, lambda grid, _: grid.block**2)
+
+    def turns(grid: Grid) -> float:
+        return -(-len(grid) // workers) * grid.computed() / len(grid)
+
+    halves = (replace(base, block=core * -(-max(base.cores) // parts)) for parts in (1, 2, 3, 5, 16))
+    assert all(turns(found) <= turns(grid) for grid in (base, *halves) if grid.block <= LARGEST_BLOCK)
+    assert found.block <= LARGEST_BLOCK
 
 
 def test_a_block_that_is_asked_for_stays():
