@@ -1,4 +1,4 @@
-"""Dask workers on this machine: processes of one thread each, reachable from this machine alone."""
+"""Dask workers on this machine: processes, reachable from this machine alone."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[Client]:
-    """Start workers, give a client, and end them all on leaving, whatever happened."""
+def local_cluster(workers: int, threads: int = 1) -> Iterator[Client]:
+    """Start workers of so many threads, give a client, and end them all on leaving, whatever happened."""
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
         logging.getLogger(name).setLevel(QUIET)
     with (
@@ -42,7 +42,7 @@ def local_cluster(workers: int) -> Iterator[Client]:
             cluster = stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
-                    threads_per_worker=1,
+                    threads_per_worker=threads,
                     processes=True,
                     host="127.0.0.1",
                     dashboard_address=None,

@@ -35,16 +35,19 @@ class Crew:
 
         Raises the InputError of a worker that cannot do any block of the plan.
         """
-        attempts, workers = run.job.attempts, run.settled.budget.workers
+        attempts, workers = run.job.attempts, min(run.settled.budget.workers, len(run.todo))
         if self._sooner_alone(run):
+            run.hands = 1
             run.make_ahead(None)
             return alone(self.child, run.plan, run.todo, attempts)
+        run.hands = workers
         from flows.feed import feed, makers  # noqa: PLC0415  # Dask's imports take as long as a small scene
 
-        client = self._of(min(workers, len(run.todo)))
+        threads = run.settled.budget.threads
+        client = self._of(workers, threads)
         run.make_ahead(None if run.settled.probe.device == "cuda" else makers(client))
         # ^ The one worker of a GPU has better things to do.
-        return feed(client, run.plan, run.todo, attempts, workers)
+        return feed(client, run.plan, run.todo, attempts, workers * threads)
 
     def _sooner_alone(self, run: SceneRun) -> bool:
         """Whether one process is done before a cluster would be, if there is none yet and none was asked for."""
@@ -54,12 +57,12 @@ class Crew:
         seconds = self.scenes * settled.probe.seconds * grid.computed(run.todo) / grid.window**2
         return seconds <= min(MOST_ALONE, CLUSTER_SECONDS + seconds / settled.budget.workers)
 
-    def _of(self, workers: int) -> Client:
-        """A client with at least this many workers."""
+    def _of(self, workers: int, threads: int) -> Client:
+        """A client with at least this many workers, of so many threads where it is the first."""
         from flows.cluster import local_cluster, scale_to  # noqa: PLC0415  # as above
 
         if self.client is None:
-            self.client = self.stack.enter_context(local_cluster(workers))
+            self.client = self.stack.enter_context(local_cluster(workers, threads))
             self.size = workers
         elif workers > self.size:
             scale_to(self.client, workers)

@@ -15,7 +15,7 @@ from pipeline.plan import Plan
 from pipeline.store.record import Record, State
 from pipeline.work import Outcome, do_block
 
-IN_FLIGHT = 3  # blocks for each worker: one being done, two waiting
+IN_FLIGHT = 3  # blocks for each that is being done: itself, and two waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,8 @@ class _Try:
     alone: bool = False
 
 
-def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, workers: int) -> Iterator[Record]:
-    """Have blocks done and yield their records as they come, in no order.
+def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, hands: int) -> Iterator[Record]:
+    """Have blocks done and yield their records as they come, in no order; so many are done at once.
 
     A block that fails is tried `attempts` times; then its record says FAILED and why. When a worker dies, every block
     that it had is suspected and done again alone, at the end: the one that kills its worker `attempts` times is given
@@ -46,7 +46,7 @@ def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, worke
 
     try:
         while waiting or suspects or running:
-            while waiting and len(running) < IN_FLIGHT * workers:
+            while waiting and len(running) < IN_FLIGHT * hands:
                 start(waiting.popleft())
             if not running:
                 start(suspects.popleft())

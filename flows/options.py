@@ -29,6 +29,7 @@ FLAGS = (
         "block",
         "batch",
         "workers",
+        "threads",
     ),
     *("aoi", "products", "memory", "overwrite"),
 )
@@ -61,6 +62,10 @@ Products = Annotated[
 ]
 Memory = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Plan for this much, such as 8G; default: what is free.")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="Blocks that each worker has in hand: while one is predicted, others are read and written."),
 ]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Build anew beside an old result and replace it.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]

@@ -47,6 +47,7 @@ class Budget:
     coordinator: int
     workers: int
     disk: int
+    threads: int = 1  # blocks that a worker has in hand at once
 
     @property
     def memory(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class Bench:
     view: Reader  # of the scene as the network sees it: the same, unless its resolution is another
     sink: Sink
     fence: Fence | None = None
+    turns: threading.Semaphore = field(default_factory=threading.Semaphore)  # how many blocks use the device at once
 
     @property
     def bytes_read(self) -> int:
@@ -161,10 +163,20 @@ class _Task:
             here = part.slices(self.seen)
             self.wanted[here] = self.asked[here] & valid[part.slices(band)]
 
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait for the device."""
+        with self.watch("wait"):
+            self.bench.turns.acquire()
+        try:
+            yield
+        finally:
+            self.bench.turns.release()
+
     def _run(self, order: list[tuple[Rect, bool]], batch: list[tuple[Pixels, Valid]]) -> Iterator[tuple[Rect, Said]]:
         plan, said, number = self.bench.plan, {}, 0
         if batch:
-            with self.watch("predict"):
+            with self._turn(), self.watch("predict"):
                 said = self.bench.engine.run(
                     [pixels for pixels, _ in batch],
                     [valid for _, valid in batch],

@@ -14,6 +14,14 @@ NAMED = 100  # failures that a report names; the ledger has them all
 
 
 @dataclass(frozen=True, slots=True)
+class Blocks:
+    """Seconds from the first block of this run to its last, and those in which devices waited, of all together."""
+
+    seconds: float
+    device_waited: float
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The plan and the ledger of one scene, the seconds since the run opened it, and the coordinator's peak.
 
@@ -25,6 +33,7 @@ class Facts:
     fold: Fold
     seconds: float
     coordinator_peak: int
+    blocks: Blocks | None = None  # where this run did any
     publishing: dict[str, dict[str, float]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
@@ -44,6 +53,8 @@ class Facts:
             else None,
             "seconds": self.seconds,
             "seconds_by_stage": fold.seconds,
+            "blocks_seconds": self.blocks and self.blocks.seconds,
+            "device_waited": self.blocks and self.blocks.device_waited,
             "publishing": self.publishing,
             "bytes_read": fold.bytes_read,
             "bytes_written": fold.bytes_written,

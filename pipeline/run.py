@@ -26,7 +26,7 @@ from pipeline.plan import Choices, Plan, demand_same
 from pipeline.publish import Ahead, Tick, intact, publish
 from pipeline.raster.address import kept
 from pipeline.raster.stage import reason_to_stage
-from pipeline.report import Facts
+from pipeline.report import Blocks, Facts
 from pipeline.settings import Job
 from pipeline.settle import Settled, before_the_first_block
 from pipeline.store.hierarchy import create
@@ -54,6 +54,10 @@ class SceneRun:
     todo: list[int]
     started: float = field(default_factory=time.time)
     ahead: Ahead | None = None
+    hands: int = 1  # processes that do blocks
+    _began: float | None = None
+    _ended: float = 0.0
+    _predicted: float = 0.0
 
     def __enter__(self) -> SceneRun:
         return self
@@ -84,6 +88,9 @@ class SceneRun:
         Raises LeaseError where another run has taken the folder.
         """
         self.lease.check()
+        self._ended, took = time.time(), sum(record.seconds.values())
+        self._began = min(self._began or self._ended, self._ended - took)
+        self._predicted += record.seconds.get("predict", 0.0)
         self.ledger.append(put_failed(self.plan, record) if record.state is State.FAILED else record)
         if self.ahead:
             self.ahead.making.took(record.block)
@@ -93,7 +100,9 @@ class SceneRun:
 
     def facts(self) -> Facts:
         """What the report is made of, as of now."""
-        return Facts(self.settled, self.ledger.fold, time.time() - self.started, peak_memory())
+        seconds = self._ended - self._began if self._began else 0.0
+        blocks = Blocks(seconds, max(0.0, self.hands * seconds - self._predicted)) if seconds else None
+        return Facts(self.settled, self.ledger.fold, time.time() - self.started, peak_memory(), blocks)
 
     def finish(self, tick: Tick) -> dict[str, Any]:
         """Publish if nothing is pending and something is new; returns the report."""

@@ -38,10 +38,7 @@ class Statuses(NamedTuple):
 
 
 def statuses(dtype: DTypeLike) -> Statuses:
-    """The statuses of a raster: the three highest numbers of unsigned ones; not a number for all three in floats.
-
-    What a pixel of floats lacks is said by the mask beside it.
-    """
+    """The statuses of a raster: the three highest numbers of unsigned ones; NaN in floats, whose mask tells them."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         return Statuses(np.nan, np.nan, np.nan)
@@ -175,6 +172,9 @@ class Job(BaseModel):
     block: Whole | None = None
     batch: Whole | None = None
     workers: Whole | None = None
+    threads: Whole | None = (
+        None  # blocks that a worker has in hand: while one is predicted, others are read and written
+    )
     allow: tuple[Annotated[Path, BeforeValidator(_path)], ...] = Field(
         default=(), description="folders that a VRT may name images in, beside its own"
     )

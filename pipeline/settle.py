@@ -46,7 +46,7 @@ from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage, to_stage
 from pipeline.resolution import zoom_of
 from pipeline.settings import Job
-from pipeline.sides import block_of, bytes_held, bytes_read, paces_of
+from pipeline.sides import block_of, bytes_held, bytes_read, paces_of, threads_for
 from pipeline.tune import Trial, Tuner
 
 
@@ -259,16 +259,18 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
 
     Where the job names no number of workers there is one for the GPU, or as many as there are cores and as fit.
     """
-    window = plan.recipe.window**2 * plan.recipe.batch
+    threads = job.threads or threads_for(plan.scene, probe, cores)
+    pixels = plan.recipe.window**2 * plan.recipe.batch * len(plan.scene.bands) * 8
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
     ledger = ledger_bytes(plan.grid, plan.network.card)
     staged = to_stage(plan.scene)
     at_once = max(publish_bytes(plan.grid, plan.products), *(stage_bytes(file) for file in staged), 0)
     one = Budget(
-        worker=probe.peak + area + blocks + window * len(plan.scene.bands) * 8 + CACHE_BYTES + DASK_BYTES + SLACK,
+        worker=probe.peak + area + threads * (blocks + pixels) + CACHE_BYTES + DASK_BYTES + SLACK,
         coordinator=probe.rest + area + at_once + ledger + 2 * SLACK + 64 * MIB,
         workers=1,
         disk=disk_bytes(plan.grid, plan.products, staged),
+        threads=threads,
     )
     at_most = 1 if probe.device == "cuda" else min(cores, len(plan.grid), max(1, one.fitting(allowed(job.memory))))
     return replace(one, workers=min(job.workers or at_most, len(plan.grid)))

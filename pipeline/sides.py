@@ -12,6 +12,7 @@ from pipeline.network.card import Card
 from pipeline.pace import Pace
 from pipeline.plan import Kind, Margin, Network, recipe_of
 from pipeline.probe import Probe
+from pipeline.raster.address import is_remote
 from pipeline.raster.reader import tiles_touched
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import reason_to_stage
@@ -24,6 +25,7 @@ TUNING_SHARE, MOST_TUNING = 0.05, 10.0  # of that work; seconds
 MUCH_READING = 1.3  # times what the image holds: more is read only while it takes little time
 LITTLE_TIME = 0.1  # of a block's
 LARGEST_BLOCK = 8192  # px
+MOST_THREADS = 8  # of one worker
 MOST_PARTS = 64  # along a side that blocks are tried for
 SHARE_OF_MEMORY = 0.25  # of what may be taken, for the blocks of all workers
 
@@ -83,6 +85,17 @@ def _soonest(grid: Grid, workers: int, fits: Callable[[Grid], bool]) -> Grid:
 def _turns(grid: Grid, workers: int) -> float:
     """Pixels that the network sees until all blocks are done, each worker one block after another."""
     return -(-len(grid) // workers) * grid.computed() / len(grid)
+
+
+def threads_for(scene: Scene, probe: Probe, cores: int) -> int:
+    """How many blocks a worker has in hand where the job does not say.
+
+    One on a core that is busy with predicting; one more where a source that is far away keeps it waiting; as many as
+    there are cores, up to 8, to keep a GPU busy.
+    """
+    if probe.device == "cuda":
+        return min(cores, MOST_THREADS)
+    return 2 if is_remote(scene.uri) or any(is_remote(layer.part.uri) for layer in scene.layers) else 1
 
 
 def bytes_held(view: Scene, products: tuple[Product, ...], card: Card, grid: Grid, workers: int) -> int:

@@ -81,7 +81,9 @@ def bench(plan: Plan) -> Bench:
             reader = Reader(plan.scene)
             view = reader if plan.grid.zoom == 1 else Reader(plan.view)
             fence = fence_of(plan.area, plan.scene)
-            _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)), fence)
+            # On a GPU one block's pixels travel while another's are computed.
+            turns = threading.Semaphore(2 if plan.choices.device == "cuda" else 1)
+            _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)), fence, turns)
         return _benches[key]
 
 

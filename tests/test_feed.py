@@ -73,7 +73,7 @@ def done(request):
     """What has blocks done: (plan, blocks, attempts) to their records."""
     if request.param == "cluster":
         client = request.getfixturevalue("client")
-        yield lambda plan, blocks, attempts: feed(client, plan, blocks, attempts, workers=1)
+        yield lambda plan, blocks, attempts: feed(client, plan, blocks, attempts, hands=1)
     else:
         with Child() as child:
             yield lambda plan, blocks, attempts: alone(child, plan, blocks, attempts)
@@ -104,16 +104,28 @@ def test_any_order_gives_the_shards_that_this_process_makes(folder, done, tmp_pa
     close_bench()
 
 
+def test_threads_of_one_worker_make_the_same_and_each_counts_what_it_read(folder, client, tmp_path):
+    one, three = (planned(folder, tmp_path / name) for name in ("one", "three"))
+    blocks = [block for block in range(16) if block != 5]
+    alone = by_block(feed(client, one, blocks, attempts=1, hands=1))
+    with local_cluster(1, threads=3) as threaded:
+        together = by_block(feed(threaded, three, blocks, attempts=1, hands=3))
+    for block in blocks:
+        assert together[block].shards == alone[block].shards
+        assert together[block].bytes_read == alone[block].bytes_read > 0
+    assert sum(record.seconds["wait"] for record in together.values()) > 0
+
+
 def test_no_more_blocks_are_in_flight_than_the_workers_can_use(folder, client, tmp_path):
     plan, most = planned(folder, tmp_path), 0
-    for record in feed(client, plan, range(16), attempts=1, workers=1):
+    for record in feed(client, plan, range(16), attempts=1, hands=1):
         assert record.state in {State.DONE, State.FAILED}
         most = max(most, known(client))
     assert 1 < most <= IN_FLIGHT
 
 
 def test_a_feed_that_is_left_takes_its_blocks_back(folder, client, tmp_path):
-    blocks = feed(client, planned(folder, tmp_path), range(16), attempts=1, workers=1)
+    blocks = feed(client, planned(folder, tmp_path), range(16), attempts=1, hands=1)
     next(blocks)
     blocks.close()
     until = time.monotonic() + 20
@@ -165,7 +177,7 @@ def test_a_cluster_is_started_where_it_is_done_sooner(folder, tmp_path, seconds,
 def test_several_that_kill_among_many_that_fail_or_succeed(folder, tmp_path):
     plan = deadly(planned(folder, tmp_path), 0, 6, 15)
     with local_cluster(2) as client:
-        found = by_block(feed(client, plan, range(16), attempts=2, workers=2))
+        found = by_block(feed(client, plan, range(16), attempts=2, hands=2))
     failed = {block for block, record in found.items() if record.state is State.FAILED}
     assert failed == {0, 5, 6, 15}
     assert len(found) == 16

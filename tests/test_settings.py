@@ -47,6 +47,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "block": 512,
         "batch": 2,
         "workers": 3,
+        "threads": 4,
         "products": ["confidence", "probabilities"],
         "memory": "1.5G",
         "attempts": 1,

@@ -34,8 +34,7 @@ class Reader:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
-        self._lock = threading.Lock()
-        self._bytes_read = 0
+        self._decoded = threading.local()
         # By process and thread. A number is given to a new thread only when the old one is dead, and so is its handle's
         # use: no more handles than threads at once.
         self._handles: dict[tuple[int, int], DatasetReader] = {}
@@ -53,8 +52,11 @@ class Reader:
 
     @property
     def bytes_read(self) -> int:
-        """Bytes of the tiles that were decoded so far: over the bytes of pixels asked for, it is the amplification."""
-        return self._bytes_read + sum(part.bytes_read for part in self._parts)
+        """Bytes of the tiles that were decoded for this thread so far.
+
+        Over the bytes of pixels asked for, it is the amplification.
+        """
+        return getattr(self._decoded, "bytes", 0) + sum(part.bytes_read for part in self._parts)
 
     def close(self) -> None:
         """Close every handle; no other thread may be reading."""
@@ -78,9 +80,8 @@ class Reader:
         if self._parts:
             raw, valid = self._layered(clip)
         else:
-            raw, valid = self._scanned(clip) if self.scene.levels else self._decoded(clip)
-            with self._lock:
-                self._bytes_read += tiles_touched(self.scene, clip)
+            raw, valid = self._scanned(clip) if self.scene.levels else self._read(clip)
+            self._decoded.bytes = getattr(self._decoded, "bytes", 0) + tiles_touched(self.scene, clip)
         if clip == rect:
             return raw, valid
         rows, cols = rows - clip.top, cols - clip.left
@@ -113,7 +114,7 @@ class Reader:
             raise BlockError(error.message) from None
         return pixels[[band - 1 for band in scene.bands]], valid
 
-    def _decoded(self, clip: Rect) -> tuple[Pixels, Valid]:
+    def _read(self, clip: Rect) -> tuple[Pixels, Valid]:
         scene = self.scene
         window = Window(clip.left, clip.top, clip.width, clip.height)
         bands = [*scene.bands, scene.alpha] if scene.alpha else list(scene.bands)
