@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import dask
 from distributed import Client, LocalCluster
 from distributed.security import Security
 
+from flows.gpus import OneGpu
 from pipeline.child import ONE_THREAD, interrupts_held
 
 # What Dask's own threads may not do to a worker: swap records to disk, or kill it for memory that was planned.
@@ -29,8 +30,8 @@ ENVIRONMENT = {
 
 
 @contextmanager
-def local_cluster(workers: int, threads: int = 1) -> Iterator[Client]:
-    """Start workers of so many threads, give a client, and end them all on leaving, whatever happened."""
+def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> Iterator[Client]:
+    """Start workers of so many threads, each with a GPU if there are any, give a client; end them all on leaving."""
     for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
         logging.getLogger(name).setLevel(QUIET)
     with (
@@ -55,6 +56,8 @@ def local_cluster(workers: int, threads: int = 1) -> Iterator[Client]:
                 )
             )
             client = stack.enter_context(Client(cluster))
+        if gpus:
+            client.register_plugin(OneGpu(gpus))
         yield client
 
 

@@ -43,10 +43,10 @@ class Crew:
         run.hands = workers
         from flows.feed import feed, makers  # noqa: PLC0415  # Dask's imports take as long as a small scene
 
-        threads = run.settled.budget.threads
-        client = self._of(workers, threads)
-        run.make_ahead(None if run.settled.probe.device == "cuda" else makers(client))
-        # ^ The one worker of a GPU has better things to do.
+        threads, on_gpu = run.settled.budget.threads, run.settled.probe.device == "cuda"
+        client = self._of(workers, threads, on_gpu)
+        run.make_ahead(None if on_gpu else makers(client))
+        # ^ A GPU's worker has better things to do.
         return feed(client, run.plan, run.todo, attempts, workers * threads)
 
     def _sooner_alone(self, run: SceneRun) -> bool:
@@ -57,12 +57,13 @@ class Crew:
         seconds = self.scenes * settled.probe.seconds * grid.computed(run.todo) / grid.window**2
         return seconds <= min(MOST_ALONE, CLUSTER_SECONDS + seconds / settled.budget.workers)
 
-    def _of(self, workers: int, threads: int) -> Client:
+    def _of(self, workers: int, threads: int, on_gpu: bool) -> Client:
         """A client with at least this many workers, of so many threads where it is the first."""
         from flows.cluster import local_cluster, scale_to  # noqa: PLC0415  # as above
+        from flows.gpus import gpus  # noqa: PLC0415  # as above
 
         if self.client is None:
-            self.client = self.stack.enter_context(local_cluster(workers, threads))
+            self.client = self.stack.enter_context(local_cluster(workers, threads, gpus() if on_gpu else ()))
             self.size = workers
         elif workers > self.size:
             scale_to(self.client, workers)

@@ -32,6 +32,7 @@ from pipeline.errors import BlockError, SceneError, SettingsError
 from pipeline.grid import Grid, Stitch
 from pipeline.lay import COARSEST, lay_grid, stated_margin
 from pipeline.network.card import Card
+from pipeline.network.cuda import gpu_count
 from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
 from pipeline.network.model_file import find_model, load_model
@@ -257,7 +258,7 @@ def _coarse_note(margin: Margin, grid: Grid) -> str | None:
 def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> Budget:
     """Add up what the run will hold, from what the probe held, what the plan's blocks and its area need.
 
-    Where the job names no number of workers there is one for the GPU, or as many as there are cores and as fit.
+    Where the job names no number of workers there is one for each GPU, or as many as there are cores; and as fit.
     """
     threads = job.threads or threads_for(plan.scene, probe, cores)
     pixels = plan.recipe.window**2 * plan.recipe.batch * len(plan.scene.bands) * 8
@@ -272,5 +273,6 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
         disk=disk_bytes(plan.grid, plan.products, staged),
         threads=threads,
     )
-    at_most = 1 if probe.device == "cuda" else min(cores, len(plan.grid), max(1, one.fitting(allowed(job.memory))))
+    useful = gpu_count() if probe.device == "cuda" else cores
+    at_most = max(1, min(useful, one.fitting(allowed(job.memory))))
     return replace(one, workers=min(job.workers or at_most, len(plan.grid)))
