@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from pipeline.work import build_engine
 Windows = tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.float32], NDArray[np.float32]]
 
 GPU_BATCH = 8
-RUNS = 3  # the first also warms up
+RUNS, LONG_ENOUGH = 3, 0.2  # at most so many, or until so many seconds are measured; the engine is warm
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ def try_recipe(network: Network, recipe: Recipe, device: str, batch: int | None)
     first = build_engine(network, replace(recipe, batch=1), device)
     wanted = batch or (GPU_BATCH if first.provider == CUDA else 1)
     try:
-        engine, note = largest_batch(lambda size: build_engine(network, replace(recipe, batch=size), device), wanted)
+        engine, note = largest_batch(
+            lambda size: first if size == 1 else build_engine(network, replace(recipe, batch=size), device), wanted
+        )
         seconds = _seconds_per_window(engine, network, recipe)
     except BlockError as error:
         raise ModelError(
@@ -106,12 +109,13 @@ def _said_of(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def _seconds_per_window(engine: Engine, network: Network, recipe: Recipe) -> float:
-    windows, taken = noise(engine, network, recipe), []
-    for _ in range(RUNS):
+    windows = noise(engine, network, recipe)
+    taken: list[float] = []
+    while len(taken) < RUNS and sum(taken) < LONG_ENOUGH:
         start = time.perf_counter()
         engine.run(*windows)
         taken.append(time.perf_counter() - start)
-    return float(sorted(taken)[len(taken) // 2]) / engine.batch
+    return median(taken) / engine.batch
 
 
 def noise(engine: Engine, network: Network, recipe: Recipe) -> Windows:
