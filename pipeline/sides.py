@@ -9,6 +9,7 @@ from pipeline.budget import allowed, block_bytes, publish_bytes
 from pipeline.grid import Grid, Stitch
 from pipeline.lay import ENOUGH_BLOCKS, cores_to_try
 from pipeline.network.card import Card
+from pipeline.network.cuda import gpu_count
 from pipeline.pace import Pace
 from pipeline.plan import Kind, Margin, Network, recipe_of
 from pipeline.probe import Probe
@@ -91,10 +92,10 @@ def threads_for(scene: Scene, probe: Probe, cores: int) -> int:
     """How many blocks a worker has in hand where the job does not say.
 
     One on a core that is busy with predicting; one more where a source that is far away keeps it waiting; as many as
-    there are cores, up to 8, to keep a GPU busy.
+    there are cores for each, up to 8, to keep a GPU busy.
     """
     if probe.device == "cuda":
-        return min(cores, MOST_THREADS)
+        return max(1, min(cores // max(1, gpu_count()), MOST_THREADS))
     return 2 if is_remote(scene.uri) or any(is_remote(layer.part.uri) for layer in scene.layers) else 1
 
 
