@@ -46,6 +46,7 @@ constraints:
 	uv pip compile -q --universal --python-version 3.11 --extra gpu --extra demo --extra wsi --group dev --upgrade \
 	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o constraints.txt
 
+# All parts take more than an hour, and the peers' environments gigabytes, kept under .bench.
 bench: .venv/.dev
 	$(BIN)/python -m tests.bench
 

@@ -40,6 +40,9 @@ PEERS = {
     "monai-torch": Peer("monai_torch.py", "monai", torch=True),
     "loop": Peer("loop.py", "plain"),
     "map-overlap": Peer("map_overlap.py", "plain"),
+    "torchgeo": Peer("torchgeo_sampler.py", "torchvision", torch=True),
+    "tiatoolbox": Peer("tiatoolbox_engine.py", "tiatoolbox", torch=True),
+    "toolbelt": Peer("toolbelt_tiles.py", "torchvision", torch=True),
 }
 EVERY = tuple(PEERS)
 OF = {  # who takes part, how many megapixels, and the side of the crop that one pass is made of
@@ -168,7 +171,7 @@ def read_mask(path: Path) -> np.ndarray:
     """A mask as (row, col), of whichever form a peer writes."""
     if path.suffix == ".npy":
         return np.load(path)
-    if path.suffix == ".zarr":
+    if any(part.endswith(".zarr") for part in path.parts):
         return np.asarray(zarr.open_array(path, mode="r")[:])
     with rasterio.open(path) as file:
         return file.read(1)
