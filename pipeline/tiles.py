@@ -48,7 +48,7 @@ class Pieces:
 def piece_side(products: tuple[Product, ...]) -> int:
     """The side of the pieces, in pixels: some tiles, of which memory holds few bytes however many bands there are."""
     widest = max(product.pixel_bytes for product in products)
-    return TILE * (4 if widest <= 4 else 2 if widest <= 16 else 1)
+    return TILE * (4 if widest == 1 else 2 if widest <= 4 else 1)
 
 
 def put_piece(sink: Sink, product: Product, level: int, rect: Rect, path: Path) -> None:
