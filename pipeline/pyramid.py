@@ -95,7 +95,8 @@ def _quarters(raster: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         flat = [(0, 0)] * (raster.ndim - 2)
         fill = statuses(raster.dtype).nodata
         raster = np.pad(raster, [*flat, (0, rows % 2), (0, cols % 2)], constant_values=fill)
-    return tuple(raster[..., row::2, col::2] for row in (0, 1) for col in (0, 1))
+    # Copies, side by side in memory: what is computed of them is faster by more than they cost.
+    return tuple(np.ascontiguousarray(raster[..., row::2, col::2]) for row in (0, 1) for col in (0, 1))
 
 
 def build_shard(sink: Sink, product: Product, level: int, rect: Rect) -> Shard:
