@@ -54,12 +54,13 @@ def test_ctrl_c_does_not_reach_it():
 
 
 def test_ctrl_c_here_ends_it_at_once():
+    others = set(multiprocessing.active_children())
     threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         in_child(time.sleep, 60)
     assert time.monotonic() - began < 10
-    assert not multiprocessing.active_children()
+    assert set(multiprocessing.active_children()) <= others
 
 
 def test_what_is_pressed_while_interrupts_are_held_is_heard_afterwards():

@@ -171,7 +171,7 @@ def test_a_good_result_is_proved_and_a_changed_one_is_not(folder, form):
         if name == form:
             assert (found.crop_difference, found.crop_flips) == (0, 0)
         plan = settled.plan.on(str(place.store))
-        assert compare_blocks(plan, (0, 1), same_class=False)[1] == 0
+        assert compare_blocks(plan, (0, 1), exact=False)[1] == 0
 
 
 def test_a_block_that_is_given_up_is_failed_in_every_band(folder, tmp_path):
