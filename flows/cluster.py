@@ -20,6 +20,8 @@ SETTINGS = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     "distributed.worker.profile.enabled": False,  # a look at the stack every 10 ms, which nobody reads
+    "distributed.admin.tick.interval": "1s",  # every 20 ms, in all processes, it takes 4 % of two cores
+    "distributed.admin.system-monitor.interval": "10s",
     "distributed.scheduler.allowed-failures": 0,  # a worker's death is told at once; `feed` finds the block that did it
 }
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
