@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipeline.child import Child, Ended
+from pipeline.child import Child, Ended, unlimited
 from pipeline.plan import Plan
 from pipeline.run import SceneRun
 from pipeline.store.record import Record, State
-from pipeline.work import do_block
+from pipeline.work import Outcome, do_block
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -86,7 +86,7 @@ def alone(child: Child, plan: Plan, blocks: list[int], attempts: int) -> Iterato
 
 def _tried(child: Child, plan: Plan, block: int, attempt: int) -> Record:
     try:
-        outcome = child.ask(do_block, plan, block, attempt)
+        outcome: Outcome = child.ask(unlimited, do_block, plan, block, attempt)
     except Ended as end:
         reason = f"the process that did it {end.how}; it may need more memory than there is"
         return Record(block=block, state=State.FAILED, attempts=attempt, reason=reason)

@@ -133,7 +133,7 @@ def tried(child: Child, work: Callable[..., Result], *args: object) -> Result:
     Raises RoomError where the system ended the process, ModelError where it crashed.
     """
     try:
-        result: Result = child.ask(_unlimited, work, *args)
+        result: Result = child.ask(unlimited, work, *args)
     except Ended as end:
         if not end.by_system:
             raise ModelError(
@@ -157,7 +157,8 @@ def limit(room: int, seconds: int) -> None:
     _set(resource.RLIMIT_CPU, int(time.process_time()) + seconds)
 
 
-def _unlimited(work: Callable[..., Result], *args: object) -> Result:
+def unlimited(work: Callable[..., Result], *args: object) -> Result:
+    """Run a function without the limits that this process may have; to be called in a child."""
     for which in (resource.RLIMIT_AS, resource.RLIMIT_CPU):
         _set(which, resource.RLIM_INFINITY)
     return work(*args)

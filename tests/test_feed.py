@@ -16,7 +16,7 @@ import pytest
 from flows.cluster import local_cluster
 from flows.crew import Crew, alone
 from flows.feed import IN_FLIGHT, feed
-from pipeline.child import Child
+from pipeline.child import Child, limit
 from pipeline.errors import ModelError
 from pipeline.grid import Grid, Rect
 from pipeline.plan import Plan
@@ -76,6 +76,8 @@ def done(request):
         yield lambda plan, blocks, attempts: feed(client, plan, blocks, attempts, hands=1)
     else:
         with Child() as child:
+            child.warm("pipeline.work", "tests.test_feed")
+            child.ask(limit, 1 << 20, 60)  # as a file of a stranger's was opened
             yield lambda plan, blocks, attempts: alone(child, plan, blocks, attempts)
 
 
