@@ -101,7 +101,7 @@ def covered(site: Site, task: Task, done: list[int]) -> bool:
 
 def test_tiles_and_shards_cover_every_level_once():
     site = Site.of(Path("store"), Path("stage"), PRODUCTS, Grid(9000, 5000, 1, 500, 0, 1000))
-    assert (site.side(SHARDS), site.side(TILES)) == (2000, 2048)
+    assert (site.side(SHARDS), site.side(TILES)) == (2000, 1024)
     for level, size in enumerate(levels(9000, 5000)):
         for kind in (SHARDS, TILES):
             rects = [site.rect(task) for task in site.tasks(kind, level, Rect(0, 0, *size))]
