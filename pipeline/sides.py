@@ -21,8 +21,8 @@ from pipeline.settings import Job
 from pipeline.store.hierarchy import Product
 from pipeline.tune import Tuner
 
-WORTH_TUNING = 30.0  # seconds of work, below which no size of window is worth the measuring
-TUNING_SHARE, MOST_TUNING = 0.05, 10.0  # of that work; seconds
+WORTH_TUNING = 10.0  # seconds of work, below which no size of window is worth the measuring
+TUNING_SHARE, LEAST_TUNING, MOST_TUNING = 0.1, 4.0, 10.0  # of that work; seconds: it is done once, and remembered
 MUCH_READING = 1.3  # times what the image holds: more is read only while it takes little time
 LITTLE_TIME = 0.1  # of a block's
 LARGEST_BLOCK = 8192  # px
@@ -34,21 +34,20 @@ SHARE_OF_MEMORY = 0.25  # of what may be taken, for the blocks of all workers
 def paces_of(
     job: Job, network: Network, scene: Scene, grid: Grid, margin: Margin, tuner: Tuner, cores: int
 ) -> list[Pace]:
-    """How fast the network is at several sizes of window, where these decide no pixel and the work is worth it."""
+    """How fast the network is at several sizes of window, where these decide no pixel and it is known or worth it."""
     if margin.kind is not Kind.EXACT or job.window or network.side:
         return []
     probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
     at_once = 1 if probe.device == "cuda" else min(job.workers or cores, len(grid))
     seconds = probe.seconds * grid.computed() / grid.window**2 / at_once * tuner.scenes
-    if seconds < WORTH_TUNING:
-        return []
     recipes = [
         recipe_of(
             replace(grid, core=core, block=core), scene, job, job.batch or max(1, probe.batch * grid.core**2 // core**2)
         )
         for core in cores_to_try(grid, job.block)
     ]
-    return tuner.paces(network, recipes, probe.device, at_once, min(seconds * TUNING_SHARE, MOST_TUNING))
+    worth = max(LEAST_TUNING, min(seconds * TUNING_SHARE, MOST_TUNING)) if seconds >= WORTH_TUNING else 0.0
+    return tuner.paces(network, recipes, probe.device, at_once, worth)
 
 
 def block_of(

@@ -107,11 +107,13 @@ class Tuner:
     def paces(
         self, network: Network, recipes: Sequence[Recipe], device: str, at_once: int, seconds: float
     ) -> list[Pace]:
-        """How fast the network is with each recipe: measured for so many seconds, or remembered."""
+        """How fast the network is with each recipe: remembered, or measured for so many seconds; for none, nothing."""
         key = _key(network, device, recipes=repr(list(recipes)), at_once=at_once)
         known = recalled("paces", key) if _surely_cpu(device) else None
         if known and known["seconds"] >= seconds / 2:  # measured about as well
             return [Pace(**pace) for pace in known["paces"]]
+        if not seconds:
+            return []
         found = tried(self._child, measured, network, recipes, device, at_once, seconds)
         remember("paces", key, {"seconds": seconds, "paces": [pace.as_dict() for pace in found]})
         return found

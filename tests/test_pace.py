@@ -64,10 +64,12 @@ def test_what_was_measured_is_remembered_and_another_network_is_measured(folder)
     network, recipe = network_of(folder), Recipe(76, 6, 1, "uint8")
     with Child() as child:
         first = Tuner(child).probe(network, recipe, "cpu", 3)
+        assert Tuner(child).paces(network, [recipe], "cpu", 1, 0.0) == []
         paces = Tuner(child).paces(network, [recipe], "cpu", 1, 0.5)
     idle = Child()
     assert Tuner(idle).probe(network, recipe, "cpu", 3) == first
     assert Tuner(idle).paces(network, [recipe], "cpu", 1, 0.6) == paces
+    assert Tuner(idle).paces(network, [recipe], "cpu", 1, 0.0) == paces
     assert idle._process is None
     with idle, pytest.raises(ModelError, match="has changed"):  # which is to say that it was tried
         Tuner(idle).probe(replace(network, digest="another"), recipe, "cpu", 3)
