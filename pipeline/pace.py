@@ -43,8 +43,8 @@ def measured(network: Network, recipes: Sequence[Recipe], device: str, at_once: 
     """Run noise through windows of several sizes for about so many seconds; to be called in a child process.
 
     The first recipe is measured in any case; of the others those that are expected to fit into the time and, by the
-    first one's memory, into half of what is free. What a size fails of is left out. The best is measured with half as
-    many runs side by side, too. Raises what the first recipe fails of.
+    first one's memory, into half of what is free. What a size fails of is left out. Where there is time, the
+    best is measured with half as many runs side by side, too. Raises what the first recipe fails of.
     """
     until = time.monotonic() + seconds
     with ThreadPoolExecutor(at_once) as pool:
@@ -64,7 +64,7 @@ def measured(network: Network, recipes: Sequence[Recipe], device: str, at_once: 
                 if racer.pace(at_once).rate * HOPELESS >= best and time.monotonic() + racer.turn() < until:
                     racer.run(at_once)
         found = [racer.pace(at_once) for racer in racers]
-        if at_once > 1:
+        if at_once > 1 and time.monotonic() < until:
             winner = max(racers, key=lambda racer: racer.pace(at_once).rate)
             found.append(winner.run(at_once // 2))
     return found

@@ -21,7 +21,7 @@ from pipeline.settings import Job
 from pipeline.store.hierarchy import Product
 from pipeline.tune import Tuner
 
-WORTH_TUNING = 10.0  # seconds of work, below which no size of window is worth the measuring
+WORTH_TUNING = 60.0  # seconds of work, below which no size of window is worth the measuring
 TUNING_SHARE, LEAST_TUNING, MOST_TUNING = 0.1, 4.0, 10.0  # of that work; seconds: it is done once, and remembered
 MUCH_READING = 1.3  # times what the image holds: more is read only while it takes little time
 LITTLE_TIME = 0.1  # of a block's
