@@ -66,8 +66,8 @@ def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, hands
 
 
 def makers(client: Client) -> Submit:
-    """Have functions called on the workers, before the blocks that wait there."""
-    return partial(client.get_executor(pure=False).submit, priority=1)
+    """Have functions called on workers that have no block waiting: a block that is done stays done after a kill."""
+    return partial(client.get_executor(pure=False).submit, priority=-1)
 
 
 def _record(future: Future[Outcome], one: _Try) -> Record | None:
