@@ -3,7 +3,7 @@
 A level is looked at in *plots*, squares of whole shards. The plots of level 0 are blocks' work. When the up to four
 below it are done, a plot of a coarser level can be made; when those that it covers are done, a *piece* of tiles can.
 Each has one maker, who writes it whole; made twice or in another order, its bytes are the same. None of it is believed
-after a kill: the next run makes all of it anew, while blocks that are left are being predicted.
+after a kill: the next run makes all of it anew, by workers that have no block to do.
 """
 
 from __future__ import annotations

@@ -17,9 +17,9 @@ from pipeline.errors import BlockError, DeviceError, ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.lay import rounded_up
 from pipeline.network.card import Card
+from pipeline.network.cuda import has_driver
 from pipeline.network.engine import Engine, agreement
 from pipeline.network.host import Recipe
-from pipeline.network.providers import has_driver
 from pipeline.network.rule import unit
 from pipeline.pace import Pace, measured
 from pipeline.plan import Kind, Margin, Network, digest_of

@@ -19,6 +19,11 @@ def driver_file() -> str:
     return "nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1"
 
 
+def has_driver() -> bool:
+    """Whether an NVIDIA driver is there; without one nothing runs on a GPU."""
+    return _driver() is not None
+
+
 def driver_version() -> int:
     """1000 × major + 10 × minor, as the driver counts; 0 where it does not say. Raises OSError without a driver."""
     version = ctypes.c_int()
@@ -28,21 +33,16 @@ def driver_version() -> int:
 
 def gpu_count() -> int:
     """How many GPUs this process may use, as CUDA_VISIBLE_DEVICES leaves them; 0 without a driver."""
-    count = ctypes.c_int()
-    try:
-        driver = ctypes.CDLL(driver_file())
-    except OSError:
-        return 0
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+    count, driver = ctypes.c_int(), _driver()
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return 0
     return count.value
 
 
 def gpu_name() -> str:
     """Name the first GPU and its compute capability, such as "NVIDIA H200 cc9.0"; "GPU" where the driver is mute."""
-    try:
-        driver = ctypes.CDLL(driver_file())
-    except OSError:
+    driver = _driver()
+    if driver is None:
         return "GPU"
     device, name = ctypes.c_int(), ctypes.create_string_buffer(128)
     if driver.cuInit(0) or driver.cuDeviceGet(ctypes.byref(device), 0) or driver.cuDeviceGetName(name, 128, device):
@@ -53,6 +53,13 @@ def gpu_name() -> str:
         driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
         capability.append(value.value)
     return f"{name.value.decode(errors='replace')} cc{capability[0]}.{capability[1]}"
+
+
+def _driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(driver_file())
+    except OSError:
+        return None
 
 
 def pinned(shape: tuple[int, ...], dtype: DTypeLike, major: int) -> NDArray[Any] | None:

@@ -144,15 +144,6 @@ def processor() -> str:
     return _of_cpu("model name") or platform.machine()
 
 
-def has_driver() -> bool:
-    """Whether an NVIDIA driver is there; without one nothing runs on a GPU."""
-    try:
-        ctypes.CDLL("nvcuda.dll" if platform.system() == "Windows" else "libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
 def _of_cpu(what: str) -> str:
     """A line of what Linux says of the first core; empty where it says nothing."""
     try:
