@@ -21,6 +21,7 @@ from pipeline.lay import lay_grid, stated_margin
 from pipeline.network.card import Card
 from pipeline.network.field import Field
 from pipeline.plan import products_of
+from pipeline.settings import Job
 from tests.mill import maskmill
 from tests.oracle import noise, opened, save_model, save_scene, small_card, small_unet
 from tests.test_plan import job as any_job
@@ -135,12 +136,21 @@ def test_the_number_of_workers_that_a_refusal_names_fits_and_one_more_does_not(w
         demand_memory(replace(budget, workers=fits + 1), free)
 
 
+def planned(job: Job, folder: Path, **said: object) -> Budget:
+    """What a run holds by its own plan, in a process that has grown as large as this one has."""
+    with opened(job.model_copy(update={"out": folder, **said})) as run:
+        return run.settled.budget
+
+
 def test_a_refused_run_runs_with_the_workers_that_the_refusal_names(folder, tmp_path):
     uri = save_scene(tmp_path / "scene.tif", noise(300, 300))
     job = any_job(scenes=(str(uri),), model=str(folder / "exact.onnx"), out=tmp_path / "out", device="cpu")
-    job = job.model_copy(update={"window": 76, "block": 64, "workers": 9, "memory": 900 * MIB})
+    job = job.model_copy(update={"window": 76, "block": 64})
+    budget = planned(job, tmp_path / "before", workers=9)
+    room = (budget.memory - 4 * budget.worker) // MIB
+    job = job.model_copy(update={"workers": 9, "memory": room * MIB})
     with pytest.raises(
-        RoomError, match=r"9 workers of .* MiB and a coordinator of .* MiB; 900 MiB may be taken"
+        RoomError, match=rf"9 workers of .* MiB and a coordinator of .* MiB; {room:,} MiB may be taken"
     ) as caught:
         opened(job)
     assert not (tmp_path / "out").exists()
@@ -152,7 +162,10 @@ def test_a_refused_run_runs_with_the_workers_that_the_refusal_names(folder, tmp_
 def test_a_smaller_block_is_named_where_not_one_worker_fits_and_then_fits(folder, tmp_path):
     uri = save_scene(tmp_path / "scene.tif", noise(300, 300))
     job = any_job(scenes=(str(uri),), model=str(folder / "exact.onnx"), out=tmp_path / "out", device="cpu")
-    job = job.model_copy(update={"window": 76, "memory": 672 * MIB})
+    job = job.model_copy(update={"window": 76})
+    least, most = (planned(job, tmp_path / str(block), block=block, workers=1).memory for block in (256, 4096))
+    assert most > least + 64 * MIB
+    job = job.model_copy(update={"memory": (least + most) // 2})
     with pytest.raises(RoomError, match=r"1 workers.*Take a smaller --block or --window"):
         opened(job.model_copy(update={"block": 4096}))
     with opened(job.model_copy(update={"block": 256})) as run:
