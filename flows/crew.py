@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from pipeline.work import Outcome, do_block
 if TYPE_CHECKING:
     from distributed import Client
 
-CLUSTER_SECONDS = 3.0  # from nothing to the first block; most of it is imports, in each worker
+CLUSTER_SECONDS = 2.0  # from nothing to the first block; most of it is imports, in each worker
 MOST_ALONE = 10.0  # seconds of work that is done without a cluster where one has one worker only
 
 
@@ -41,7 +43,7 @@ class Crew:
             run.make_ahead(None)
             return alone(self.child, run.plan, run.todo, attempts)
         run.hands = workers
-        from flows.feed import feed, makers  # noqa: PLC0415  # Dask's imports take as long as a small scene
+        from flows.feed import feed, makers  # noqa: PLC0415  # see `import_early`
 
         threads, on_gpu = run.settled.budget.threads, run.settled.probe.device == "cuda"
         client = self._of(workers, threads, on_gpu)
@@ -69,6 +71,11 @@ class Crew:
             scale_to(self.client, workers)
             self.size = workers
         return self.client
+
+
+def import_early() -> None:
+    """Import Dask, which takes as long as a small scene, while this process waits for its files to be opened."""
+    threading.Thread(target=importlib.import_module, args=("flows.cluster",)).start()
 
 
 def alone(child: Child, plan: Plan, blocks: list[int], attempts: int) -> Iterator[Record]:

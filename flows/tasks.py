@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.batches import expanded
-from flows.crew import Crew
+from flows.crew import Crew, import_early
 from flows.zoo import model_path
 from pipeline.budget import cores
 from pipeline.child import Child
@@ -112,6 +112,7 @@ def run_job(job: Job, on_progress: Listener | None = None, child: Child | None =
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: list[InputError] = []
+    import_early()
     with ExitStack() as stack:
         office = stack.enter_context(Office.of(job, child))
         crew = Crew(stack, office.survey.child, len(entries))

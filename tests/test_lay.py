@@ -130,6 +130,15 @@ def test_a_core_grows_where_the_stride_would_leave_a_coarsest_map_of_less_than_1
     assert grid.window == 128 * COARSEST
 
 
+@pytest.mark.parametrize(("reach", "height", "width", "core"), [(46, 9000, 9000, 512), (56, 9000, 1000, 1024)])
+def test_a_core_is_larger_where_its_margin_would_cost_much(reach, height, width, core):
+    field = Field(2, reach)
+    grid = lay_grid(job(), network(field), scene(height, width), stated_margin(job(), network(field)))
+    assert grid.core == core
+    held = lay_grid(job(), network(field), scene(700, 1000), stated_margin(job(), network(field)))
+    assert held.core == 512
+
+
 def test_few_blocks_are_smaller_so_that_all_workers_are_busy_to_the_end():
     field = Field(2, 24)
     margin = stated_margin(job(), network(field))
