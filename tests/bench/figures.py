@@ -72,10 +72,12 @@ def rate(folder: Path, model: str) -> None:
 
 
 def memory(folder: Path, model: str) -> None:
+    sides: tuple[str, ...] = ()  # the same for both
     for name, rows, cols in (("30", 5_000, 6_000), ("300", 15_000, 20_000)):
         scene = folder / f"megapixels-{name}.tif"
         write_scene(scene, rows, cols)
-        seconds, report = run(scene, folder / "memory", "--model", model, "--block", "2048")
+        sides = sides or ("--block", "2048", "--window", str(plan_of(scene, "--model", model)["window"]))
+        seconds, report = run(scene, folder / "memory", "--model", model, *sides)
         used = report["memory"]
         print(
             f"memory: {name} megapixels in {seconds:.1f} s: worker {used['worker_peak'] / 2**20:.0f} MiB of "
