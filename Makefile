@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench constraints clean
+.PHONY: demo test test-slow lint format bench chaos soak constraints clean
 
 demo: .venv/.demo
 	$(BIN)/python -m flows.demo
@@ -49,6 +49,14 @@ constraints:
 # All parts take more than an hour, and the peers' environments gigabytes, kept under .bench.
 bench: .venv/.dev
 	$(BIN)/python -m tests.bench
+
+# One run disturbed at random, and its bytes compared: `make chaos SEED=7` repeats it. `soak` does so for an hour.
+SEED ?= 0
+chaos: .venv/.dev
+	$(BIN)/python -m tests.chaos --seed $(SEED)
+
+soak: .venv/.dev
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes 60
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

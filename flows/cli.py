@@ -23,6 +23,7 @@ from flows.options import (
     Bands,
     Batch,
     Block,
+    Cluster,
     Device,
     JobFile,
     Json,
@@ -79,6 +80,7 @@ def run(
     batch: Batch = None,
     workers: Workers = None,
     threads: Threads = None,
+    cluster: Cluster = None,
     bands: Bands = None,
     aoi: Aoi = None,
     products: Products = None,
@@ -122,6 +124,7 @@ def plan(
     batch: Batch = None,
     workers: Workers = None,
     threads: Threads = None,
+    cluster: Cluster = None,
     bands: Bands = None,
     aoi: Aoi = None,
     products: Products = None,
@@ -154,7 +157,7 @@ def plan(
 def status(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> int:
     """Say how far every scene in DIR is, from the ledgers alone; works while a run goes on."""
     from flows import screen
-    from flows.tasks import status_of
+    from flows.status import status_of
 
     found = [one.as_dict() for one in status_of(directory)]
     if as_json:
@@ -192,7 +195,7 @@ def schedule(
 ) -> int:
     """Run a job by the clock, never two at once, until stopped. Starts a Prefect server if none is named."""
     from flows import screen
-    from pipeline.settings import load_job
+    from pipeline.document import load_job
 
     asked = load_job(job.resolve(), {})
     screen.hear_warnings()

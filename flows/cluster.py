@@ -34,8 +34,7 @@ ENVIRONMENT = {
 @contextmanager
 def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> Iterator[Client]:
     """Start workers of so many threads, each with a GPU if there are any, give a client; end them all on leaving."""
-    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
-        logging.getLogger(name).setLevel(QUIET)
+    quiet()
     with (
         dask.config.set(SETTINGS),
         dask.config.set({"distributed.nanny.pre-spawn-environ": ENVIRONMENT}),
@@ -61,6 +60,12 @@ def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> I
         if gpus:
             client.register_plugin(OneGpu(gpus))
         yield client
+
+
+def quiet() -> None:
+    """Have Dask say nothing by itself."""
+    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(QUIET)
 
 
 def scale_to(client: Client, workers: int) -> None:

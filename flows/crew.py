@@ -1,22 +1,28 @@
-"""Who does a job's blocks: one process, where that ends sooner, or the workers of a Dask cluster."""
+"""Who does a job's blocks: this process, one child, where that ends sooner, or the workers of a Dask cluster."""
 
 from __future__ import annotations
 
 import importlib
 import threading
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
+from flows.patience import Patience
 from pipeline.child import Child, Ended, unlimited
 from pipeline.plan import Plan
 from pipeline.run import SceneRun
+from pipeline.store.objects import put_whole
 from pipeline.store.record import Record, State
 from pipeline.work import Outcome, do_block
 
 if TYPE_CHECKING:
     from distributed import Client
+
+    from flows.hand import Terms
 
 CLUSTER_SECONDS = 2.0  # from nothing to the first block; most of it is imports, in each worker
 MOST_ALONE = 10.0  # seconds of work that is done without a cluster where one has one worker only
@@ -37,23 +43,38 @@ class Crew:
 
         Raises the InputError of a worker that cannot do any block of the plan.
         """
-        attempts, workers = run.job.attempts, min(run.settled.budget.workers, len(run.todo))
-        if self._sooner_alone(run):
-            run.hands = 1
+        grid = run.plan.grid
+        patience = Patience(run.settled.probe.seconds * grid.computed(run.todo[:1]) / grid.window**2)
+        if run.job.cluster == "inline":
             run.make_ahead(None)
-            return alone(self.child, run.plan, run.todo, attempts)
-        run.hands = workers
-        from flows.feed import feed, makers  # noqa: PLC0415  # see `import_early`
+            return inline(run.plan, run.todo, run.job.attempts)
+        if self._sooner_alone(run):
+            run.make_ahead(None)
+            return alone(self.child, run.plan, run.todo, run.job.attempts, patience)
+        return self._fed(run, patience)
 
-        threads, on_gpu = run.settled.budget.threads, run.settled.probe.device == "cuda"
-        client = self._of(workers, threads, on_gpu)
+    def _fed(self, run: SceneRun, patience: Patience) -> Iterator[Record]:
+        """The same, by the workers of a cluster."""
+        from flows.far import Threads, demand_alike  # noqa: PLC0415  # see `import_early`
+        from flows.feed import MANY, SEVERAL, Feed, makers  # noqa: PLC0415  # as above
+
+        budget, on_gpu, terms = run.settled.budget, run.settled.probe.device == "cuda", None
+        hands: Callable[[], int]
+        if run.job.far and self.client:
+            client, terms, hands = self.client, _terms_of(run), Threads(self.client)
+            demand_alike(client, run.plan, terms)
+            run.hands = hands()
+        else:
+            run.hands = min(budget.workers, len(run.todo))
+            client, hands = self._of(run.hands, budget.threads, on_gpu), lambda: run.hands * budget.threads
         run.make_ahead(None if on_gpu else makers(client))
         # ^ A GPU's worker has better things to do.
-        return feed(client, run.plan, run.todo, attempts, workers * threads)
+        feed = Feed(client, run.plan, run.job.attempts, hands, terms, patience)
+        return feed.records(run.todo, SEVERAL if len(run.todo) >= MANY else 1)
 
     def _sooner_alone(self, run: SceneRun) -> bool:
         """Whether one process is done before a cluster would be, if there is none yet and none was asked for."""
-        if self.client or run.job.workers:
+        if self.client or run.job.workers or run.job.cluster != "local":
             return False
         settled, grid = run.settled, run.plan.grid
         seconds = self.scenes * settled.probe.seconds * grid.computed(run.todo) / grid.window**2
@@ -75,28 +96,52 @@ class Crew:
 
 def import_early() -> None:
     """Import Dask, which takes as long as a small scene, while this process waits for its files to be opened."""
-    threading.Thread(target=importlib.import_module, args=("flows.cluster",)).start()
+    threading.Thread(target=importlib.import_module, args=("flows.feed",)).start()
 
 
-def alone(child: Child, plan: Plan, blocks: list[int], attempts: int) -> Iterator[Record]:
+def _terms_of(run: SceneRun) -> Terms:
+    """What workers on other machines are held to; leaves in the folder what they must see there."""
+    from flows.hand import Terms, Versions  # noqa: PLC0415  # see `import_early`
+
+    token, text = run.folder.stage / "token", uuid.uuid4().hex
+    put_whole(token, text.encode())
+    return Terms(Versions.own(), token, text)
+
+
+def inline(plan: Plan, blocks: Iterable[int], attempts: int) -> Iterator[Record]:
+    """Have blocks done in this process, one after another: a debugger sees them. Otherwise like `alone`."""
+    return _one_by_one(partial(do_block, plan), blocks, attempts)
+
+
+def alone(
+    child: Child, plan: Plan, blocks: Iterable[int], attempts: int, patience: Patience | None = None
+) -> Iterator[Record]:
     """Have blocks done in one child process, one after another; yields their records.
 
-    A block that fails, or that ends the process, is tried `attempts` times; then its record says FAILED and why. Raises
-    the InputError that keeps the process from doing any block of the plan.
+    A block that fails, or that ends the process or takes too long, is tried `attempts` times; then its record says
+    FAILED and why. Raises the InputError that keeps the process from doing any block of the plan.
     """
+    patient = patience or Patience()
+
+    def do(block: int, attempt: int) -> Outcome:
+        try:
+            outcome: Outcome = child.ask(unlimited, do_block, plan, block, attempt, seconds=patient.seconds)
+        except Ended as end:
+            reason = f"the process that did it {end.how}; it may need more memory than there is, or it hangs"
+            return Record(block=block, state=State.FAILED, attempts=attempt, reason=reason)
+        if isinstance(outcome, Record):
+            patient.heard(outcome)
+        return outcome
+
+    return _one_by_one(do, blocks, attempts)
+
+
+def _one_by_one(do: Callable[[int, int], Outcome], blocks: Iterable[int], attempts: int) -> Iterator[Record]:
     for block in blocks:
-        record = _tried(child, plan, block, 1)
-        while record.state is State.FAILED and record.attempts < attempts:
-            record = _tried(child, plan, block, record.attempts + 1)
-        yield record
-
-
-def _tried(child: Child, plan: Plan, block: int, attempt: int) -> Record:
-    try:
-        outcome: Outcome = child.ask(unlimited, do_block, plan, block, attempt)
-    except Ended as end:
-        reason = f"the process that did it {end.how}; it may need more memory than there is"
-        return Record(block=block, state=State.FAILED, attempts=attempt, reason=reason)
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+        for attempt in range(1, attempts + 1):
+            outcome = do(block, attempt)
+            if isinstance(outcome, Exception):
+                raise outcome
+            if outcome.state is not State.FAILED or attempt == attempts:
+                yield outcome
+                break

@@ -2,85 +2,180 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import concurrent.futures
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import Any
 
-from distributed import Client, Future, as_completed
+from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
+from flows.far import lost, named, reaching, send_model
+from flows.hand import Errand, Terms, Told, do_blocks
+from flows.patience import Patience
+from pipeline.errors import ClusterError, LackingError, MaskmillError
 from pipeline.making import Submit
 from pipeline.plan import Plan
 from pipeline.store.record import Record, State
-from pipeline.work import Outcome, do_block
+from pipeline.work import Outcome
 
-IN_FLIGHT = 3  # blocks for each that is being done: itself, and two waiting
+IN_FLIGHT = 3  # futures for each that is being done: itself, and two waiting
+LOOK = 1.0  # seconds: how often the cluster is looked at while nothing comes
+DEATHS = 2  # after so many of its workers' a block is done alone
+ENOUGH = 3  # times that a worker is sent a network which it then lacks
+MANY, SEVERAL = 1_000_000, 8  # from so many blocks on a future carries several
 
 
 @dataclass(frozen=True, slots=True)
 class _Try:
-    """One block on its way; `alone` where no other block was in flight, so that a worker's death is its doing."""
+    """Blocks on their way, each with its attempt; `alone` where nothing else was in flight: a death is their doing."""
 
-    block: int
-    attempt: int = 1
+    blocks: tuple[tuple[int, int], ...]
+    seconds: float = 0.0
+    started: float = 0.0
     alone: bool = False
 
 
-def feed(client: Client, plan: Plan, blocks: Sequence[int], attempts: int, hands: int) -> Iterator[Record]:
-    """Have blocks done and yield their records as they come, in no order; so many are done at once.
+@dataclass(slots=True)
+class Feed:
+    """Has blocks of a plan done by a cluster. `hands` says how many it does at once, now."""
 
-    A block that fails is tried `attempts` times; then its record says FAILED and why. When a worker dies, every block
-    that it had is suspected and done again alone, at the end: the one that kills its worker `attempts` times is given
-    up, and no other is. Raises the InputError of a worker that cannot do any block of the plan.
-    """
-    waiting = deque(_Try(block) for block in blocks)
-    suspects: deque[_Try] = deque()
-    running: dict[Future[Outcome], _Try] = {}
-    finished = as_completed(raise_errors=False)
+    client: Client
+    plan: Plan
+    attempts: int
+    hands: Callable[[], int]
+    terms: Terms | None = None
+    patience: Patience = field(default_factory=Patience)
+    _waiting: deque[_Try] = field(default_factory=deque)
+    _suspects: deque[_Try] = field(default_factory=deque)
+    _running: dict[Future[Told], _Try] = field(default_factory=dict)
+    _ended: SimpleQueue[Future[Told]] = field(default_factory=SimpleQueue)
+    _deaths: Counter[int] = field(default_factory=Counter)
+    _sent: Counter[str] = field(default_factory=Counter)  # how often a worker was sent the network
 
-    def start(one: _Try) -> None:
-        future = client.submit(do_block, plan, one.block, one.attempt, pure=False)
-        running[future] = one
-        finished.add(future)
+    def records(self, blocks: Iterable[int], several: int = 1) -> Iterator[Record]:
+        """Yield the blocks' records as they come, in no order; so many blocks travel together.
 
-    try:
-        while waiting or suspects or running:
-            while waiting and len(running) < IN_FLIGHT * hands:
-                start(waiting.popleft())
-            if not running:
-                start(suspects.popleft())
-            future = next(finished)
-            one = running.pop(future)
-            record = _record(future, one)
-            future.release()  # a result that is kept is computed again when its worker dies
-            if record is None:
-                suspects.append(_Try(one.block, one.attempt, alone=True))
-            elif record.state is State.FAILED and one.attempt < attempts:
-                (suspects if one.alone else waiting).append(replace(one, attempt=one.attempt + 1))
+        A block that fails is tried `attempts` times; then its record says FAILED and why. A worker that dies takes no
+        block with it: what it had is done again, and what was there at two deaths is done alone, at the end; if that
+        kills a third worker, it is given up, and no other is. Raises the InputError of a worker that cannot do any
+        block of the plan, and ClusterError where the scheduler is lost.
+        """
+        source = iter(blocks)
+        try:
+            with reaching(self.client):
+                while self._fill(source, several):
+                    try:
+                        future = self._ended.get(timeout=LOOK)
+                    except Empty:
+                        self._demand_scheduler()
+                        continue
+                    yield from self._taken(future)
+        finally:
+            if self._running and self.client.status == "running":
+                self.client.cancel(list(self._running), force=True)
+
+    def _fill(self, source: Iterator[int], several: int) -> bool:
+        """Hand out as much as the cluster can use; say whether there is anything to wait for."""
+        room = IN_FLIGHT * max(1, self.hands()) - len(self._running)
+        while room > 0 and not any(one.alone for one in self._running.values()):
+            if self._waiting:
+                self._start(self._waiting.popleft())
+            elif chunk := tuple((block, 1) for block in islice(source, several)):
+                self._start(_Try(chunk))
             else:
-                yield record
-    finally:
-        if running:
-            client.cancel(list(running), force=True)
+                break
+            room -= 1
+        if not self._running and self._suspects:
+            self._start(replace(self._suspects.popleft(), alone=True))
+        return bool(self._running)
+
+    def _start(self, one: _Try) -> None:
+        seconds = self.patience.seconds
+        try:
+            future = self.client.submit(do_blocks, Errand(self.plan, seconds, self.terms), one.blocks, pure=False)
+        except Exception as error:
+            self._demand_scheduler()
+            raise ClusterError(f"The cluster takes no more work ({error}).") from error
+        self._running[future] = replace(one, seconds=seconds, started=time.monotonic())
+        future.add_done_callback(self._ended.put)
+
+    def _demand_scheduler(self) -> None:
+        if self.client.status != "running":
+            raise lost(self.client)
+
+    def _taken(self, future: Future[Told]) -> Iterator[Record]:
+        one = self._running.pop(future, None)
+        if one is None:  # heard of already
+            return
+        if future.status == "finished":
+            worker, outcomes = future.result()
+            future.release()  # a result that is kept is computed again when its worker dies
+            for (block, attempt), outcome in zip(one.blocks, outcomes, strict=False):
+                yield from self._judged(one, block, attempt, outcome, worker)
+            for lacking in one.blocks[len(outcomes) :]:
+                self._waiting.append(_Try((lacking,)))
+            return
+        error = future.exception() if future.status == "error" else None
+        future.release()
+        if isinstance(error, KilledWorker):
+            yield from self._died(one)
+        elif error is not None:
+            raise ClusterError(f"A worker could not begin ({type(error).__name__}: {error}).") from error
+        else:
+            self._demand_scheduler()
+            self._waiting.append(replace(one, alone=False))
+
+    def _judged(self, one: _Try, block: int, attempt: int, outcome: Outcome, worker: str) -> Iterator[Record]:
+        if isinstance(outcome, LackingError):
+            if self._sent[worker] == ENOUGH:
+                raise named(outcome, worker)
+            self._sent[worker] += 1
+            send_model(self.client, self.plan.network, [worker])
+            self._waiting.append(_Try(((block, attempt),)))
+        elif isinstance(outcome, Exception):
+            raise named(outcome, worker) if self.terms and isinstance(outcome, MaskmillError) else outcome
+        elif outcome.state is State.FAILED and attempt < self.attempts:
+            (self._suspects if one.alone else self._waiting).append(_Try(((block, attempt + 1),)))
+        else:
+            self.patience.heard(outcome)
+            yield outcome
+
+    def _died(self, one: _Try) -> Iterator[Record]:
+        """A worker is dead that had these blocks, and perhaps others."""
+        for block, attempt in one.blocks:
+            self._deaths[block] += 1
+            if one.alone:
+                reason = _reason(time.monotonic() - one.started, one.seconds)
+                yield Record(block=block, state=State.FAILED, attempts=self._deaths[block], reason=reason)
+            else:
+                again = self._suspects if self._deaths[block] >= DEATHS else self._waiting
+                again.append(_Try(((block, attempt),)))
+
+
+def _reason(took: float, allowed: float) -> str:
+    if took >= allowed:
+        return (
+            f"it took more than {allowed:,.0f} s, three times, and its worker was ended; the network or a codec hangs"
+        )
+    return "three workers died of it, the last with no other block at hand; it may need more memory than there is"
 
 
 def makers(client: Client) -> Submit:
-    """Have functions called on workers that have no block waiting: a block that is done stays done after a kill."""
-    return partial(client.get_executor(pure=False).submit, priority=-1)
+    """Have functions called on workers that have no block waiting: a block that is done stays done after a kill.
 
+    The function that is returned raises ClusterError where the scheduler is lost.
+    """
+    executor = client.get_executor(pure=False)
 
-def _record(future: Future[Outcome], one: _Try) -> Record | None:
-    """What came of a try; None where its worker died and another block may have killed it."""
-    if future.status == "finished":
-        outcome = future.result()
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-    error = future.exception()
-    if isinstance(error, KilledWorker):
-        reason = "the worker that did it died, and no other block was being done; it may need more memory than there is"
-        return Record(block=one.block, state=State.FAILED, attempts=one.attempt, reason=reason) if one.alone else None
-    if error is None:
-        return Record(block=one.block, state=State.FAILED, attempts=one.attempt, reason=f"its task was {future.status}")
-    raise error
+    def submit(function: Callable[..., Any], *arguments: object) -> concurrent.futures.Future[Any]:
+        if client.status != "running":
+            raise lost(client)
+        made: concurrent.futures.Future[Any] = executor.submit(function, *arguments, priority=-1)
+        return made
+
+    return submit

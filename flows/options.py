@@ -30,6 +30,7 @@ FLAGS = (
         "batch",
         "workers",
         "threads",
+        "cluster",
     ),
     *("aoi", "products", "memory", "overwrite"),
 )
@@ -67,13 +68,17 @@ Threads = Annotated[
     int | None,
     typer.Option(help="Blocks that each worker has in hand: while one is predicted, others are read and written."),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option(metavar="inline|local|gpus|ADDRESS", help="Who does it; a job file says more: certificates, SLURM."),
+]
 Overwrite = Annotated[bool | None, typer.Option("--overwrite", help="Build anew beside an old result and replace it.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object as the last line of standard output.")]
 
 
 def job_of(given: Mapping[str, Any], path: Path | None) -> Job:
     """The job file, if any, with the flags that were given laid over it. Raises SettingsError."""
-    from pipeline.settings import load_job
+    from pipeline.document import load_job
 
     flags = {name: given[name] for name in FLAGS if given[name] not in (None, (), [])}
     if "bands" in flags:

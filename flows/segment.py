@@ -38,8 +38,9 @@ from flows.screen import Lines, Moved, masked  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.tasks import run_job  # noqa: E402
 from pipeline.child import interrupts_held  # noqa: E402
+from pipeline.document import load_job  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
-from pipeline.settings import Job, SceneEntry, load_job  # noqa: E402
+from pipeline.settings import Job, SceneEntry  # noqa: E402
 
 HOLES, REFUSED = "Holes", "Refused"
 SECONDS_BETWEEN_UPDATES = 2.0  # each is a call to the server

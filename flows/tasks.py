@@ -7,30 +7,32 @@ first block is due.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.batches import expanded
 from flows.crew import Crew, import_early
 from flows.zoo import model_path
 from pipeline.budget import cores
 from pipeline.child import Child
-from pipeline.errors import InputError, SceneError
+from pipeline.errors import InputError, SceneError, SettingsError
 from pipeline.folder import LEDGER, Folder
 from pipeline.plan import Choices, Network
+from pipeline.raster.address import absolute
 from pipeline.run import SceneRun, demand_startable, open_run
-from pipeline.settings import Job, SceneEntry
+from pipeline.settings import Device, Job, SceneEntry
 from pipeline.settle import Settled, settle
-from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
 from pipeline.survey import Survey, wanted_of
 from pipeline.tune import Tuner
 from pipeline.verify import Verdict, verify
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _log = logging.getLogger("maskmill")
 
@@ -70,25 +72,35 @@ class Office:
     network: Network
     tuner: Tuner
     survey: Survey
+    cores: int  # of this machine, or threads of somebody else's workers
     told: set[str] = field(default_factory=set)
 
     @classmethod
     @contextmanager
-    def of(cls, job: Job, child: Child | None = None) -> Iterator[Office]:
+    def of(cls, job: Job, child: Child | None = None, client: Client | None = None) -> Iterator[Office]:
         """Open the model; raises an InputError where no scene could be done with it.
 
-        Files are opened and windows are tried in `child`, or in one of its own; it ends with the office.
+        Files are opened in `child`, or in one of its own, which ends with the office. Windows are tried there, or by a
+        worker where these are somebody else's.
         """
         with Survey(child) as survey:
-            tuner = Tuner(survey.child, len(job.scenes))
-            yield cls(job, survey.network(model_path(job.model), job), tuner, survey)
+            network = survey.network(model_path(job.model), job)
+            if client is None:
+                yield cls(job, network, Tuner(survey.child, len(job.scenes)), survey, cores())
+                return
+            from flows.far import FarChild, share_model  # noqa: PLC0415  # Dask's imports take as long as a small scene
+
+            share_model(client, network)
+            threads = client.nthreads().values()
+            tuner = Tuner(FarChild(client), len(job.scenes), beside=max(threads, default=1))
+            yield cls(job, network, tuner, survey, max(1, sum(threads)))
 
     def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
         """Plan one scene."""
         wanted, allow = wanted_of(self.network.card, self.job), [str(folder.resolve()) for folder in self.job.allow]
         scene = self.survey.scene(entry.uri, wanted, entry.name, allow)
         self.survey.area(self.job, scene)
-        return settle(self.job, self.network, scene, self.tuner, frozen, cores())
+        return settle(self.job, self.network, scene, self.tuner, frozen, self.cores)
 
     def tell(self, scene: str, notes: tuple[str, ...]) -> None:
         """Say what a user should know of a scene; what holds for all scenes is said once."""
@@ -108,14 +120,16 @@ def run_job(job: Job, on_progress: Listener | None = None, child: Child | None =
     A scene that is refused or has holes is a problem, and the others are done; raises its InputError where no scene
     could start.
     """
+    job = _placed(job)
     entries = expanded(job)
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
     refused: list[InputError] = []
     import_early()
     with ExitStack() as stack:
-        office = stack.enter_context(Office.of(job, child))
-        crew = Crew(stack, office.survey.child, len(entries))
+        client = _hired(stack, job)
+        office = stack.enter_context(Office.of(job, child, client))
+        crew = Crew(stack, office.survey.child, len(entries), client)
         for entry in entries:
             try:
                 row, holes = run_scene(office, crew, entry, on_progress or _nobody)
@@ -131,6 +145,32 @@ def run_job(job: Job, on_progress: Listener | None = None, child: Child | None =
             raise refused[0]
         raise SceneError(f"None of {len(refused)} scenes could start: {' '.join(problems)}")
     return JobReport(tuple(rows), tuple(problems), 3 if problems else 0)
+
+
+def _placed(job: Job) -> Job:
+    """The job with its paths as workers on other machines find them, and its device as its cluster has it.
+
+    Raises SettingsError where the two exclude each other.
+    """
+    if job.cluster == "gpus":
+        if job.device is Device.CPU:
+            raise SettingsError("`cluster: gpus` has no workers for `device: cpu`; take `local`.")
+        return job.model_copy(update={"device": Device.CUDA})
+    if not job.far:
+        return job
+    scenes = tuple(entry.model_copy(update={"uri": absolute(entry.uri)}) for entry in expanded(job))
+    return job.model_copy(
+        update={"scenes": scenes, "out": job.out.resolve(), "model": str(model_path(job.model).resolve())}
+    )
+
+
+def _hired(stack: ExitStack, job: Job) -> Client | None:
+    """A client of somebody else's workers; None where a job has its own. Raises ClusterError where there is none."""
+    if isinstance(job.cluster, str):
+        return None
+    from flows.far import far_cluster  # noqa: PLC0415  # as above
+
+    return stack.enter_context(far_cluster(job.cluster, job.workers))
 
 
 def run_scene(office: Office, crew: Crew, entry: SceneEntry, listen: Listener) -> tuple[dict[str, Any], list[str]]:
@@ -211,7 +251,9 @@ def plan_job(job: Job, child: Child | None = None) -> list[dict[str, Any]]:
     Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
     job or its model is at fault.
     """
-    with Office.of(job, child) as office:
+    job = _placed(job)
+    with ExitStack() as stack:
+        office = stack.enter_context(Office.of(job, child, _hired(stack, job)))
         return [_planned(office, entry) for entry in expanded(job)]
 
 
@@ -225,54 +267,6 @@ def _planned(office: Office, entry: SceneEntry) -> dict[str, Any]:
     except InputError as error:
         return {**plan, "refused": error.message}
     return {**plan, "refused": None}
-
-
-@dataclass(frozen=True, slots=True)
-class SceneStatus:
-    """How far one scene is, by blocks, as its ledger says."""
-
-    scene: str
-    done: int
-    pending: int
-    failed: int
-    nodata: int
-    outside: int
-    percent: float
-    published: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return asdict(self)
-
-
-def status_of(out: Path) -> list[SceneStatus]:
-    """The scenes in a folder, from their ledgers alone. Raises SceneError where there is none."""
-    found = [_status(ledger.parent) for ledger in sorted(_ledgers(out))]
-    if not found:
-        raise SceneError(f"There is no ledger in {out} or its folders: name the folder that --out named.")
-    return found
-
-
-def _ledgers(out: Path) -> Iterator[Path]:
-    there = os.path.isdir(out)  # noqa: PTH112  # Path.is_dir raises for a name that is too long
-    for folder in (out, *sorted(out.iterdir())) if there else ():
-        if (folder / LEDGER / "journal.jsonl").is_file():
-            yield folder / LEDGER
-
-
-def _status(folder: Path) -> SceneStatus:
-    _, fold = read_ledger(folder / LEDGER)
-    tally = fold.tally()
-    return SceneStatus(
-        scene=folder.name,
-        done=tally[State.DONE],
-        pending=tally[State.PENDING],
-        failed=tally[State.FAILED],
-        nodata=tally[State.NODATA],
-        outside=tally[State.OUTSIDE],
-        percent=100.0 * (len(fold) - tally[State.PENDING]) / len(fold),
-        published=(folder / "report.json").is_file() and not Folder(folder.parent, folder.name).building.exists(),
-    )
 
 
 def verify_scene(folder: Path, sample: int) -> Verdict:

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 from pipeline.errors import ModelError, RoomError, portable
 
@@ -34,6 +34,16 @@ class Ended(Exception):  # noqa: N818  # what happened, not yet anybody's error
         super().__init__(how)
         self.how = how
         self.by_system = by_system  # killed from outside, most likely for its memory
+
+
+class Asked(Protocol):
+    """Another process, here or elsewhere, that does one thing after another."""
+
+    def ask(self, work: Callable[..., Result], *args: object, seconds: float | None = None) -> Result:
+        """Run a module's function there and return its result, or raise its error. Raises Ended where it dies of it."""
+
+    def close(self) -> None:
+        """Let it give back what it holds."""
 
 
 class Child:
@@ -127,7 +137,7 @@ def in_child(work: Callable[..., Result], *args: object) -> Result:
         return tried(child, work, *args)
 
 
-def tried(child: Child, work: Callable[..., Result], *args: object) -> Result:
+def tried(child: Asked, work: Callable[..., Result], *args: object) -> Result:
     """Try a window in a child that may have limits, without them; return its result, or raise its error.
 
     Raises RoomError where the system ended the process, ModelError where it crashed.

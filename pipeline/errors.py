@@ -5,9 +5,11 @@ MaskmillError
 │   ├── SettingsError     a job, a flag or a card that says something impossible
 │   ├── SceneError        an image that cannot be opened or has not what the card needs
 │   ├── ModelError        a network that cannot be read, bounded or run
+│   │   └── LackingError  a process that has not the bytes of a network; they can be sent to it
 │   ├── DeviceError       a device was asked for and is not what runs
 │   ├── IdentityError     the folder holds another result than this job would make
 │   ├── LeaseError        another run holds the folder
+│   ├── ClusterError      workers that cannot be had, that are lost, or that are not alike
 │   └── RoomError         memory or disk do not hold what is planned
 └── BlockError            one block failed: it becomes a named hole, the run goes on
 
@@ -46,6 +48,10 @@ class ModelError(InputError):
     """A network cannot be read, bounded or run."""
 
 
+class LackingError(ModelError):
+    """A process has not the bytes of a network."""
+
+
 class DeviceError(InputError):
     """A device was asked for, and another one would run."""
 
@@ -56,6 +62,10 @@ class IdentityError(InputError):
 
 class LeaseError(InputError):
     """Another run holds the folder."""
+
+
+class ClusterError(InputError):
+    """Workers cannot be had, are lost, or are not alike."""
 
 
 class RoomError(InputError):

@@ -113,6 +113,7 @@ class Plan:
     store: str  # where the mask is being built
     area: Area | None = None  # what is outside it is not done
     outlines: bool = False  # whether the finished mask is drawn as polygons too
+    mixed: bool = False  # whether workers may be of another numeric class than was planned for
 
     @property
     def georef(self) -> Georef:

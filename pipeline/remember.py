@@ -15,6 +15,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from pipeline.carried import caches
 from pipeline.network.providers import instruction_set, processor
 from pipeline.plan import digest_of
 
@@ -49,5 +50,4 @@ def remember(kind: str, key: Mapping[str, Any], said: Mapping[str, Any]) -> None
 
 
 def _file(kind: str, key: Mapping[str, Any]) -> Path:
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return caches / "maskmill" / kind / f"{digest_of({**machine(), **key})}.json"
+    return caches() / kind / f"{digest_of({**machine(), **key})}.json"

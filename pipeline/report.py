@@ -60,11 +60,7 @@ class Facts:
             "bytes_written": fold.bytes_written,
             "classes": self._classes(),
             "predicted_pixels": predicted,
-            "device": plan.choices.device,
-            "provider": self.settled.probe.provider,
-            "numeric_class": plan.choices.numeric_class,
-            "agreement_with_cpu": plan.choices.agreement,
-            "batch": plan.recipe.batch,
+            **self._ran(tally[State.DONE]),
             "notes": list(self.settled.notes),
             "margin": {
                 "pixels": plan.grid.margin,
@@ -85,6 +81,18 @@ class Facts:
                 "coordinator_peak": self.coordinator_peak,
             },
             "failures": self.failures(),
+        }
+
+    def _ran(self, done: int) -> dict[str, Any]:
+        """What the network ran on; `numeric_classes` says by which kind of machine how many blocks were done."""
+        choices = self.settled.plan.choices
+        return {
+            "device": choices.device,
+            "provider": self.settled.probe.provider,
+            "numeric_class": choices.numeric_class,
+            "numeric_classes": self.fold.ran or {choices.numeric_class: done},
+            "agreement_with_cpu": choices.agreement,
+            "batch": self.settled.plan.recipe.batch,
         }
 
     def failures(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def open_run(job: Job, name: str, settle: Settle) -> SceneRun:
 def demand_startable(job: Job, settled: Settled, fresh: bool) -> None:
     """Raise an InputError where a planned run would not fit into memory, on the disk, or may not write there."""
     demand_writable(job.out)
-    demand_memory(settled.budget, job.memory)
+    demand_memory(replace(settled.budget, workers=0) if job.far else settled.budget, job.memory)
     if fresh:
         demand_disk(settled.budget, job.out)
 
@@ -246,7 +246,8 @@ def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
         "allow": [str(folder.resolve()) for folder in job.allow],
         "aoi": plan.area.asked() if plan.area else None,
     }
-    return {**job.model_dump(mode="json"), **absolute}
+    # Whose workers did it is nobody's business later on, and what they were called with may be secret.
+    return {**job.model_dump(mode="json", exclude={"cluster"}), **absolute}
 
 
 def _header(plan: Plan) -> dict[str, Any]:

@@ -5,19 +5,14 @@ Which settings decide pixels is said here once, by `Job.deciding()`: a result's 
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Hashable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
-import yaml
 from numpy.typing import DTypeLike
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-
-from pipeline.errors import SettingsError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class, in a raster of bytes
 TISSUE = "tissue"  # the area that a slide says itself; a file of that name is ./tissue
@@ -104,12 +99,14 @@ def _path(value: object) -> object:
     return value
 
 
-_CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
-
-
 def _resolution(value: object) -> object:
     """The command line gives text; the YAML file gives numbers."""
     return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value) else value
+
+
+def _cluster(value: object) -> object:
+    """The command line gives an address; a job file may as well."""
+    return {"address": value} if isinstance(value, str) and "://" in value else value
 
 
 Whole = Annotated[int, Field(ge=1, strict=True)]  # `true` is no number
@@ -118,20 +115,53 @@ Margin = Annotated[Literal["auto", "exact", "blend"] | Annotated[int, Field(ge=0
 Resolution = Annotated[
     Literal["model", "scene"] | Annotated[float, Field(gt=0, allow_inf_nan=False)], BeforeValidator(_resolution)
 ]
-_WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
-    "margin": "auto, exact, blend, or a number of pixels from 0",
-    "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
-    "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
-    "out": "the folder that is to hold a folder for each scene",
-    "bands": "a list of band numbers from 1, such as [4, 3, 2], or a file for each of the model's bands, such as "
-    "{red: '*_B4.TIF', nir: {file: '*_B5.TIF', band: 1}}",
-    "grid": "finest, coarsest or a band's name",
-    "products": "a list of some of confidence, probabilities, disagreement and outlines",
-    "allow": "a list of folders",
-    "resolution": "model, scene, or metres per pixel, above 0",
-    "aoi": "tissue, a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
-    "memory": "a size such as 800M or 8G",
-}
+
+
+class Certificates(BaseModel):
+    """What a scheduler and its workers know each other by; files in PEM's form."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    ca: Path
+    cert: Path
+    key: Path
+
+
+class Scheduler(BaseModel):
+    """A Dask scheduler that runs already; certificates may also be named by Dask's own environment variables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    address: str = Field(pattern=r"^[a-z]+://\S+$")
+    tls: Certificates | None = None
+
+
+class Adapt(BaseModel):
+    """How many workers a cluster may have, as there is work."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    minimum: int = Field(default=0, ge=0, strict=True)
+    maximum: Whole
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.minimum > self.maximum:
+            raise ValueError(f"the minimum, {self.minimum}, is above the maximum, {self.maximum}")
+        return self
+
+
+class ClusterClass(BaseModel):
+    """A Dask cluster of any kind: a class by its import path, what it is called with, and how it grows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    path: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    adapt: Adapt | None = None
+
+    def __repr__(self) -> str:  # arguments may hold tokens
+        return f"ClusterClass({self.path})"
+
+
+Far = Scheduler | ClusterClass
+Cluster = Annotated[Literal["inline", "local", "gpus"] | Far, BeforeValidator(_cluster)]
 
 
 class Job(BaseModel):
@@ -175,6 +205,14 @@ class Job(BaseModel):
     threads: Whole | None = (
         None  # blocks that a worker has in hand: while one is predicted, others are read and written
     )
+    cluster: Cluster = Field(
+        default="local",
+        description="inline, local, gpus, {address: tls://…} of a scheduler, or {class: import.path, arguments: {…}}",
+    )
+    mixed: bool = Field(
+        default=False,
+        description="workers may be of several numeric classes, whose masks differ in a few pixels; the report says so",
+    )
     allow: tuple[Annotated[Path, BeforeValidator(_path)], ...] = Field(
         default=(), description="folders that a VRT may name images in, beside its own"
     )
@@ -185,114 +223,11 @@ class Job(BaseModel):
     attempts: Annotated[Whole, Field(le=10)] = 3
     overwrite: bool = False
 
+    @property
+    def far(self) -> bool:
+        """Whether the workers are somebody else's: perhaps on other machines, with their own memory."""
+        return isinstance(self.cluster, Far)
+
     def deciding(self) -> dict[str, Any]:
         """The settings that decide pixels, as they were asked for."""
         return {"margin": self.margin, "overlap": self.overlap, "products": sorted(self.products)}
-
-
-def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
-    """Read a job file and lay the flags that were given over it.
-
-    Paths in the file are relative to the file's folder. Raises SettingsError with one sentence for the first thing
-    that is wrong.
-    """
-    said = _read(path) if path else {}
-    said.update({key: value for key, value in flags.items() if value is not None})
-    try:
-        return Job.model_validate(said)
-    except ValidationError as error:
-        raise SettingsError(_sentence(error, path)) from None
-
-
-LARGEST_DOCUMENT = 16 * 2**20  # bytes; a job of a hundred thousand scenes takes five million
-YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError)
-"""What PyYAML raises for what is no YAML; it lets pass what its tags for numbers and dates stumble on."""
-_ENTRIES = 1_000_000  # after YAML's aliases are written out
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which no key comes twice: of two, one would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"`{twice}` is said twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def demand_finite(document: object) -> None:
-    """Raise ValueError where a document holds itself, or too much with all of YAML's aliases written out."""
-    _entries(document, {})
-
-
-def _entries(value: object, known: dict[int, int]) -> int:
-    """How many entries a value has. Raises ValueError for too many, or for a circle."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = _ENTRIES  # until it is counted: what holds itself has no end
-        held = [*value.keys(), *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_entries(each, known) for each in held)
-    if known[id(value)] >= _ENTRIES:
-        raise ValueError(f"it holds itself, or more than {_ENTRIES} entries")
-    return known[id(value)]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        if (size := path.stat().st_size) > LARGEST_DOCUMENT:
-            raise ValueError(f"it takes {size} bytes, and a job no more than {LARGEST_DOCUMENT}")
-        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
-        demand_finite(said)
-    except OSError as error:
-        raise SettingsError(f"The job file {path} cannot be read: {error.strerror}.") from None
-    except YAML_ERRORS as error:
-        raise SettingsError(f"The job file {path} is not YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(said, dict):
-        raise SettingsError(f"The job file {path} must hold keys and values, such as `model: earth-water`.")
-    return {str(key): _anchored(str(key), value, path.parent) if value else value for key, value in said.items()}
-
-
-def _anchored(key: str, value: object, folder: Path) -> object:
-    """Make the paths that a job file names relative to it."""
-    if key == "out" and isinstance(value, str):
-        return folder / value
-    if key == "model" and isinstance(value, str) and ("/" in value or value.endswith(".onnx")):
-        return str(folder / value)
-    if key == "scenes" and isinstance(value, list):
-        return [_anchored("scene", item, folder) for item in value]
-    place = None if (key, value) == ("aoi", TISSUE) else {"scene": "uri", "aoi": "file"}.get(key)
-    if place and isinstance(value, dict) and isinstance(value.get(place), str):
-        return {**value, place: _anchored_image(value[place], folder)}
-    if key == "allow" and isinstance(value, list):
-        return [folder / item if isinstance(item, str) else item for item in value]
-    return _anchored_image(value, folder) if place and isinstance(value, str) else value
-
-
-def _anchored_image(uri: str, folder: Path) -> str:
-    if "://" in uri or uri.startswith("/vsi"):
-        return uri
-    container = _CONTAINER.match(uri)  # GDAL's form of a variable's name
-    return f"{container[0]}{folder / uri[container.end() :]}" if container else str(folder / uri)
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 300 else f"{text[:300]}…"
-
-
-def _sentence(error: ValidationError, path: Path | None) -> str:
-    """Say the first thing that pydantic found, in words."""
-    first = error.errors(include_url=False)[0]
-    key = first["loc"][0]
-    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
-    source = f"In the job file {path}: " if path else ""
-    if key in _WORDS and first["type"] != "missing":
-        return f"{source}`{key}` cannot be {_short(first['input'])}: say {_WORDS[str(key)]}."
-    if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), list(Job.model_fields), n=1, cutoff=0.0)[0]
-        return f"{source}there is no setting `{where}`; did you mean `{near}`?"
-    if first["type"] == "missing":
-        return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
-    return f"{source}`{where}` cannot be {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."

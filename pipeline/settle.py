@@ -139,7 +139,9 @@ def before_the_first_block() -> Iterator[None]:
 
 @before_the_first_block()
 def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choices | None, cores: int) -> Settled:
-    """Decide everything about one scene; what the folder has frozen is obeyed. `cores` are those of this machine.
+    """Decide everything about one scene; what the folder has frozen is obeyed.
+
+    `cores` are those of this machine, or the threads of somebody else's workers.
 
     Raises an InputError where something does not fit: bands, window, block, margin, device.
     """
@@ -161,7 +163,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         tuner.demand_relaxable(network, grid.window)
     one = recipe_of(grid, scene, job, 1)
     probe = tuner.probe(network, one, job.device.value, taken.batch if taken else job.batch)
-    at_once = taken.at_once if taken else cores
+    at_once = taken.at_once if taken and not job.far else cores
     if not frozen:
         grid = block_of(job, view, grid, probe, tuner, at_once, partial(bytes_held, view, products, network.card))
     agreed = _agreed(Trial(network, view, *affine, probe.device, job.precision), grid.window, probe, tuner, frozen)
@@ -178,19 +180,27 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
         identity=identity_of(job, own, scene, choices, zoom, interest.area),
         store="",
         outlines="outlines" in job.products,
+        mixed=job.mixed,
         area=interest.area,
     )
-    fallback = f"The network runs on the CPU. {probe.fallback}" if probe.fallback else None
-    measured = measured_note(eats, interest.fence)
-    told = (calibration_note(eats, scene), measured, fallback, probe.note, seen_at, _coarse_note(margin, grid))
+    told = (calibration_note(eats, scene), measured_note(eats, interest.fence), *_probe_notes(probe), seen_at)
     notes = (*network.notes, *scene.notes, *interest.notes, *(note for note in told if note))
-    if frozen:
-        notes += tuple(_obeyed_notes(job, grid))
+    notes += tuple(_grid_notes(job, margin, grid, frozen))
     budget = budget_of(job, plan, probe, at_once, interest.held)
     return Settled(plan, budget, probe, notes, interest, tuple(paces))
 
 
-def _obeyed_notes(job: Job, grid: Grid) -> Iterator[str]:
+def _probe_notes(probe: Probe) -> Iterator[str | None]:
+    if probe.fallback:
+        yield f"The network runs on the CPU. {probe.fallback}"
+    yield probe.note
+
+
+def _grid_notes(job: Job, margin: Margin, grid: Grid, frozen: Choices | None) -> Iterator[str]:
+    if note := _coarse_note(margin, grid):
+        yield note
+    if not frozen:
+        return
     if job.window and job.window != grid.window:
         yield f"The window is {grid.window} px, as this folder's plan has it, not {job.window}."
     if job.block and job.block != grid.block:
@@ -273,6 +283,8 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
         disk=disk_bytes(plan.grid, plan.products, staged),
         threads=threads,
     )
+    if job.far:  # their memory is not this machine's
+        return replace(one, workers=min(cores, len(plan.grid)))
     useful = gpu_count() if probe.device == "cuda" else cores
     at_most = max(1, min(useful, one.fitting(allowed(job.memory))))
     return replace(one, workers=min(job.workers or at_most, len(plan.grid)))

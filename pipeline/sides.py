@@ -38,7 +38,7 @@ def paces_of(
     if margin.kind is not Kind.EXACT or job.window or network.side:
         return []
     probe = tuner.probe(network, recipe_of(grid, scene, job, 1), job.device.value, job.batch)
-    at_once = 1 if probe.device == "cuda" else min(job.workers or cores, len(grid))
+    at_once = 1 if probe.device == "cuda" else min(tuner.beside or job.workers or cores, len(grid))
     seconds = probe.seconds * grid.computed() / grid.window**2 / at_once * tuner.scenes
     recipes = [
         recipe_of(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.budget import cores
-from pipeline.child import Child, tried
+from pipeline.child import Asked, Child, tried
 from pipeline.errors import BlockError, DeviceError, ModelError
 from pipeline.grid import Rect, Stitch
 from pipeline.lay import rounded_up
@@ -78,9 +78,10 @@ class Trial:
 class Tuner:
     """Measures once per job what a job's scenes share, in a child process."""
 
-    def __init__(self, child: Child | None = None, scenes: int = 1) -> None:
+    def __init__(self, child: Asked | None = None, scenes: int = 1, beside: int | None = None) -> None:
         self._child = child or Child()
         self.scenes = scenes  # how many the job has
+        self.beside = beside  # runs side by side in one of somebody else's workers, whose machine is not this one
         self._probes: dict[str, Probe] = {}
         self._margins: dict[str, Margin] = {}
         self._decoding: dict[str, float] = {}
@@ -92,7 +93,7 @@ class Tuner:
         key = _key(network, device, recipe=repr(recipe), batch=batch)
         name = digest_of(key)
         if name not in self._probes:
-            known = recalled("probes", key) if _surely_cpu(device) else None
+            known = recalled("probes", key) if self._knows(device) else None
             self._probes[name] = Probe(**known) if known else self._probed(network, recipe, device, batch, key)
         return self._probes[name]
 
@@ -100,7 +101,7 @@ class Tuner:
         probe = tried(self._child, try_recipe, network, recipe, device, batch)
         if probe.device == "cuda":
             self._child.close()  # it would keep a part of the GPU
-        else:
+        elif self.beside is None:
             remember("probes", key, asdict(probe))
         return probe
 
@@ -109,14 +110,19 @@ class Tuner:
     ) -> list[Pace]:
         """How fast the network is with each recipe: remembered, or measured for so many seconds; for none, nothing."""
         key = _key(network, device, recipes=repr(list(recipes)), at_once=at_once)
-        known = recalled("paces", key) if _surely_cpu(device) else None
+        known = recalled("paces", key) if self._knows(device) else None
         if known and known["seconds"] >= seconds / 2:  # measured about as well
             return [Pace(**pace) for pace in known["paces"]]
         if not seconds:
             return []
         found = tried(self._child, measured, network, recipes, device, at_once, seconds)
-        remember("paces", key, {"seconds": seconds, "paces": [pace.as_dict() for pace in found]})
+        if self.beside is None:
+            remember("paces", key, {"seconds": seconds, "paces": [pace.as_dict() for pace in found]})
         return found
+
+    def _knows(self, device: str) -> bool:
+        """Whether what was measured on this machine holds for who does the work."""
+        return self.beside is None and _surely_cpu(device)
 
     def decoding(self, scene: Scene) -> float:
         """Seconds that decoding a byte of a scene takes, measured once on tiles from its middle."""

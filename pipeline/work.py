@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from pipeline.aoi import fence_of, fenced
 from pipeline.budget import peak_memory, restart_peak
-from pipeline.errors import BlockError, DeviceError, InputError, ModelError, portable
+from pipeline.carried import model_of
+from pipeline.errors import BlockError, DeviceError, InputError, portable
 from pipeline.grid import Rect
 from pipeline.network.card import Card
-from pipeline.network.digest import model_digest
 from pipeline.network.engine import Engine
 from pipeline.network.fuse import fuse
 from pipeline.network.host import Recipe
-from pipeline.network.model_file import load_model
 from pipeline.network.providers import CPU
 from pipeline.network.rescale import rescaled, trimmed
 from pipeline.network.shrink import Shrinking
@@ -53,36 +52,34 @@ def build_engine(network: Network, recipe: Recipe, device: str) -> Engine:
 
 
 def fused_graph(network: Network, recipe: Recipe) -> bytes:
-    """The graph that an engine runs. Raises ModelError where the file is no longer what was planned."""
-    model = load_model(Path(network.path))
-    if (found := model_digest(model)) != network.digest:
-        raise ModelError(
-            f"The model {network.path} has changed since the run was planned: {found[:12]} now, "
-            f"{network.digest[:12]} then. Put the old file back, or run with --overwrite."
-        )
-    card = network.card
+    """The graph that an engine runs. Raises LackingError where the file is no longer what was planned."""
+    model, card = model_of(Path(network.path), network.digest), network.card
     whole = rescaled(trimmed(model, card.layout, network.rim), card.output, card.layout, network.scale)
     return fuse(whole, card, recipe, network.field)
 
 
-def bench(plan: Plan) -> Bench:
-    """Open what a plan needs, once per process. Raises DeviceError where this process runs another numeric class."""
+def bench(plan: Plan, hands: int = 1) -> Bench:
+    """Open what a plan needs, once per process; its network is run by so many threads at once.
+
+    Raises DeviceError where this process runs another numeric class than the plan, unless that lets classes be mixed.
+    """
     key = f"{plan.digest} {plan.store} {plan.scene.uri} {plan.recipe}"
     with _opening:
         if key not in _benches:
             close_bench()
             restart_peak()
             engine = _shrinking(plan)
-            if engine.numeric_class != plan.choices.numeric_class:
+            if engine.numeric_class != plan.choices.numeric_class and not plan.mixed:
                 raise DeviceError(
                     f"This worker runs {engine.numeric_class}, the plan was made for {plan.choices.numeric_class}: "
-                    "their masks differ in a few pixels, so they are not mixed. Use workers of one kind."
+                    "their masks differ in a few pixels, so they are not mixed. Use workers of one kind, or say "
+                    "`mixed: true`."
                 )
             reader = Reader(plan.scene)
             view = reader if plan.grid.zoom == 1 else Reader(plan.view)
             fence = fence_of(plan.area, plan.scene)
             # On a GPU one block's pixels travel while another's are computed.
-            turns = threading.Semaphore(2 if plan.choices.device == "cuda" else 1)
+            turns = threading.Semaphore(2 if plan.choices.device == "cuda" else hands)
             _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)), fence, turns)
         return _benches[key]
 
@@ -102,14 +99,14 @@ def close_bench() -> None:
     _benches.clear()
 
 
-def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
-    """Do one block of a plan.
+def run_block(plan: Plan, block: int, attempt: int = 1, hands: int = 1) -> Record:
+    """Do one block of a plan; so many threads of this process may do others meanwhile.
 
     Returns a Record whose state is DONE, NODATA (no valid pixel: the network is not asked), OUTSIDE (no pixel
     inside the area: nothing is read) or FAILED, with the reason.
     Raises an InputError where no block of this plan could be done here.
     """
-    open_bench = bench(plan)
+    open_bench = bench(plan, hands)
     watch = Stopwatch()
     before = open_bench.bytes_read
     try:
@@ -129,10 +126,10 @@ def run_block(plan: Plan, block: int, attempt: int = 1) -> Record:
         )
 
 
-def do_block(plan: Plan, block: int, attempt: int) -> Outcome:
+def do_block(plan: Plan, block: int, attempt: int, hands: int = 1) -> Outcome:
     """Do a block. What keeps this process from doing any comes back as a value: so it leaves its causes behind."""
     try:
-        return run_block(plan, block, attempt)
+        return run_block(plan, block, attempt, hands)
     except InputError as error:
         return portable(error)
 
@@ -154,6 +151,7 @@ def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attem
         peak=peak_memory(),
         attempts=attempt,
         spread=made.spread,
+        ran=open_bench.engine.numeric_class if open_bench.plan.mixed else None,
     )
 
 

@@ -12,6 +12,7 @@ import shapely
 from rasterio import Affine
 
 from pipeline.aoi import interest_of
+from pipeline.document import load_job
 from pipeline.errors import IdentityError, SceneError, SettingsError
 from pipeline.grid import Rect
 from pipeline.quicklook import image_of
@@ -19,7 +20,7 @@ from pipeline.raster.layer import resized
 from pipeline.raster.percentiles import percentiles
 from pipeline.raster.source import open_scene
 from pipeline.raster.statistics import statistics
-from pipeline.settings import FAILED, NODATA, OUTSIDE, Job, load_job
+from pipeline.settings import FAILED, NODATA, OUTSIDE, Job
 from pipeline.store.record import Record, State
 from tests.areas import burnt, on_map, write_area
 from tests.mill import last_json, maskmill

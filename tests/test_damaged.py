@@ -11,11 +11,12 @@ import rasterio.shutil
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.document import load_job
 from pipeline.errors import BlockError, InputError
 from pipeline.network.mlm import embed
 from pipeline.raster.opening import Wanted
 from pipeline.raster.reader import Reader
-from pipeline.settings import Job, load_job
+from pipeline.settings import Job
 from pipeline.survey import Survey
 from tests.damage import damaged
 from tests.images import noise, quiet, vrt_of, write_image

@@ -14,7 +14,8 @@ import pytest
 import yaml
 from affine import Affine
 
-from pipeline.settings import Job, load_job
+from pipeline.document import load_job
+from pipeline.settings import Job
 from tests.oracle import noise, save_scene, small_unet
 
 ROOT = Path(__file__).parents[1]

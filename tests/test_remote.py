@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from flows.tasks import run_job
+from pipeline.document import load_job
 from pipeline.errors import BlockError, SceneError
 from pipeline.grid import Rect
 from pipeline.raster.address import address_of, kept, shown
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import open_scene
-from pipeline.settings import load_job
 from tests.images import noise, quiet, vrt_of, write_image
 from tests.oracle import read_mask, save_model, save_scene, small_unet
 from tests.served import served

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.document import load_job
 from pipeline.errors import SettingsError
-from pipeline.settings import Device, Job, SceneEntry, load_job
+from pipeline.settings import Device, Job, SceneEntry
 
 LEAST = {"scenes": ["a.tif"], "model": "m", "out": "out"}
 
@@ -54,6 +55,8 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "overwrite": True,
         "allow": ["tiles"],
         "grid": "coarsest",
+        "cluster": {"class": "a.b.C", "arguments": {"cores": 4}, "adapt": {"minimum": 0, "maximum": 9}},
+        "mixed": True,
     }
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})

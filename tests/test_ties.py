@@ -15,8 +15,8 @@ from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
 from flows.tasks import run_job
+from pipeline.document import load_job
 from pipeline.raster.source import open_scene
-from pipeline.settings import load_job
 from tests.images import SHARED, noise, quiet, write_image
 from tests.oracle import save_model, small_card, small_unet
 

@@ -9,11 +9,11 @@ import onnx
 import pytest
 import rasterio
 
+from pipeline.document import load_job
 from pipeline.errors import InputError, SceneError
 from pipeline.network.mlm import embed
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import open_scene
-from pipeline.settings import load_job
 from tests.images import quiet, vrt_of, write_image
 from tests.oracle import noise, save_model, save_scene, small_card, small_unet
 

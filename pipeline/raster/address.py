@@ -99,6 +99,13 @@ def kept(uri: str) -> str:
     return path if address.variable is None else f"{path}:{address.variable}"
 
 
+def absolute(uri: str) -> str:
+    """The same image by a name that does not depend on the folder that one is in; what is no local file stays."""
+    if not os.path.exists(uri) or uri.startswith("/vsi"):  # noqa: PTH110  # as above
+        return uri
+    return os.path.abspath(uri)  # noqa: PTH100  # links stay: results are called by their names
+
+
 def address_of(uri: str) -> Address:
     """Say where an image lies; of what is here, whether it exists.
 

@@ -88,6 +88,8 @@ class Fold:
         self._peak = np.zeros(count, np.int64)
         self._spread_sum = np.zeros(count, np.float64)
         self._spread_most = np.zeros(count, np.float32)
+        self._ran = np.zeros(count, np.uint8)  # the numeric class, from 1; 0 where a run has one
+        self._classes: list[str] = []
         self._lengths: _Columns[str] = _Columns(count, np.int64)
         self._crcs: _Columns[str] = _Columns(count, np.uint32)
         self._counts: _Columns[int] = _Columns(count, np.uint32)
@@ -114,6 +116,10 @@ class Fold:
         self._seconds.set(block, record.seconds)
         if record.reason is not None:
             self.reasons[block] = record.reason
+        if record.ran is not None:
+            if record.ran not in self._classes:
+                self._classes.append(record.ran)
+            self._ran[block] = 1 + self._classes.index(record.ran)
 
     def remove(self, block: int) -> None:
         """Forget a block: it is pending again. Raises ValueError where there is no such block."""
@@ -184,6 +190,11 @@ class Fold:
         """(sum, greatest) of the disagreement between windows over all pixels."""
         return float(self._spread_sum.sum()), float(self._spread_most.max())
 
+    @property
+    def ran(self) -> dict[str, int]:
+        """How many blocks were done by workers of each numeric class, where a run may mix several."""
+        return {name: int((self._ran == number).sum()) for number, name in enumerate(self._classes, 1)}
+
     def save(self, path: Path) -> None:
         """Write the columns as arrays of (blocks down, blocks across) into an .npz file, whole."""
         arrays = self._single()
@@ -208,4 +219,5 @@ class Fold:
             "peak": self._peak,
             "spread_sum": self._spread_sum,
             "spread_most": self._spread_most,
+            "ran": self._ran,
         }

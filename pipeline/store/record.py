@@ -51,6 +51,8 @@ class Record:
         Why it failed; for a failed block, and for no other.
     spread
         (sum, greatest) of the disagreement between the windows that cover its pixels, where it was blended.
+    ran
+        The numeric class of the worker that did it, where a run may mix several.
 
     Raises ValueError where a number is negative or not finite, or a failed block has no reason.
 
@@ -67,6 +69,7 @@ class Record:
     attempts: int = 1
     reason: str | None = None
     spread: tuple[float, float] | None = None
+    ran: str | None = None
 
     def __post_init__(self) -> None:
         if self.state is State.PENDING:
@@ -85,7 +88,7 @@ class Record:
         said["counts"] = self.counts
         said["seconds"] = {stage: round(spent, 6) for stage, spent in self.seconds.items()}
         said["bytes_read"], said["peak"] = self.bytes_read, self.peak
-        optional = {"area": self.area, "reason": self.reason, "spread": self.spread}
+        optional = {"area": self.area, "reason": self.reason, "spread": self.spread, "ran": self.ran}
         return to_line(said | {name: value for name, value in optional.items() if value is not None})
 
     @classmethod
@@ -110,6 +113,7 @@ class Record:
                 attempts=said["attempts"],
                 reason=said.get("reason"),
                 spread=None if spread is None else (spread[0], spread[1]),
+                ran=said.get("ran"),
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"no record: {error!r}") from error

@@ -3,13 +3,15 @@
 rate     maskmill and the bare network on 100 megapixels; =FILE.onnx for another network
 memory   peaks of worker and coordinator at 30 and at 300 megapixels
 resume   from the command to new blocks, after a kill
+tasks    200 000 blocks that take no time, through a real scheduler
+ledger   ten million blocks through the ledger alone
 peers    maskmill beside what people use instead; networks earth-water, article, ukis (with --ukis FILE)
 
 copy     reading and writing alone: a network of one node beside GDAL's COG driver
 workers  two workers of one thread against one
 report   BENCHMARKS.md and its plot, from what was measured before
 
-The first three print a line. The next three write .bench/results/PART-NETWORK.json, and go on where they were stopped.
+The first five print lines. The next three write .bench/results/PART-NETWORK.json, and go on where they were stopped.
 """
 
 from __future__ import annotations
@@ -21,10 +23,16 @@ import tempfile
 from pathlib import Path
 
 from models import zoo
-from tests.bench import figures, others, report, rounds
+from tests.bench import figures, others, report, rounds, tasks
 from tests.bench.asked import Asked
 
-FIGURES = {"rate": figures.rate, "memory": figures.memory, "resume": figures.resume}
+FIGURES = {
+    "rate": figures.rate,
+    "memory": figures.memory,
+    "resume": figures.resume,
+    "tasks": tasks.tasks,
+    "ledger": tasks.ledger,
+}
 MEASURED = {
     "peers": (rounds.peers, tuple(rounds.OF)),
     "copy": (others.copy, ("threshold",)),

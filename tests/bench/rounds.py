@@ -73,7 +73,7 @@ def peers(asked: Asked, name: str) -> None:
 
 def scene_of(network: Network, folder: Path, side: int) -> Path:
     """A square scene of so many pixels a side, kept for the next time."""
-    scene, part = folder / f"scene-{side}.tif", folder / "part.tif"
+    scene, part = folder / f"{network.file.stem}-{side}.tif", folder / "part.tif"
     if not scene.exists():
         network.scene(part, side, side)
         part.replace(scene)

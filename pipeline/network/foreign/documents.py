@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.document import LARGEST_DOCUMENT, YAML_ERRORS, demand_finite
 from pipeline.errors import SettingsError
-from pipeline.settings import LARGEST_DOCUMENT, YAML_ERRORS, demand_finite
 
 
 def load(file: Path) -> Any:  # noqa: ANN401  a document holds anything

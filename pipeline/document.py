@@ -1,0 +1,149 @@
+"""A job file becomes a Job: YAML is read without trust, paths are relative to it, mistakes are told in one sentence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from pipeline.errors import SettingsError
+from pipeline.settings import TISSUE, Job
+
+_CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
+_WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
+    "margin": "auto, exact, blend, or a number of pixels from 0",
+    "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
+    "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
+    "out": "the folder that is to hold a folder for each scene",
+    "bands": "a list of band numbers from 1, such as [4, 3, 2], or a file for each of the model's bands, such as "
+    "{red: '*_B4.TIF', nir: {file: '*_B5.TIF', band: 1}}",
+    "grid": "finest, coarsest or a band's name",
+    "cluster": "inline, local, gpus, the address of a scheduler, {address: tls://host:8786, tls: {ca: …, cert: …, "
+    "key: …}}, or {class: dask_jobqueue.SLURMCluster, arguments: {…}, adapt: {minimum: 0, maximum: 8}}",
+    "products": "a list of some of confidence, probabilities, disagreement and outlines",
+    "allow": "a list of folders",
+    "resolution": "model, scene, or metres per pixel, above 0",
+    "aoi": "tissue, a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
+    "memory": "a size such as 800M or 8G",
+}
+_UNSAID = frozenset({"cluster"})  # what holds secrets, perhaps, is not repeated
+
+
+def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
+    """Read a job file and lay the flags that were given over it.
+
+    Paths in the file are relative to the file's folder. Raises SettingsError with one sentence for the first thing
+    that is wrong.
+    """
+    said = _read(path) if path else {}
+    said.update({key: value for key, value in flags.items() if value is not None})
+    try:
+        return Job.model_validate(said)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error, path)) from None
+
+
+LARGEST_DOCUMENT = 16 * 2**20  # bytes; a job of a hundred thousand scenes takes five million
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError)
+"""What PyYAML raises for what is no YAML; it lets pass what its tags for numbers and dates stumble on."""
+_ENTRIES = 1_000_000  # after YAML's aliases are written out
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key comes twice: of two, one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"`{twice}` is said twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def demand_finite(document: object) -> None:
+    """Raise ValueError where a document holds itself, or too much with all of YAML's aliases written out."""
+    _entries(document, {})
+
+
+def _entries(value: object, known: dict[int, int]) -> int:
+    """How many entries a value has. Raises ValueError for too many, or for a circle."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = _ENTRIES  # until it is counted: what holds itself has no end
+        held = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_entries(each, known) for each in held)
+    if known[id(value)] >= _ENTRIES:
+        raise ValueError(f"it holds itself, or more than {_ENTRIES} entries")
+    return known[id(value)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if (size := path.stat().st_size) > LARGEST_DOCUMENT:
+            raise ValueError(f"it takes {size} bytes, and a job no more than {LARGEST_DOCUMENT}")
+        said = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
+        demand_finite(said)
+    except OSError as error:
+        raise SettingsError(f"The job file {path} cannot be read: {error.strerror}.") from None
+    except YAML_ERRORS as error:
+        raise SettingsError(f"The job file {path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(said, dict):
+        raise SettingsError(f"The job file {path} must hold keys and values, such as `model: earth-water`.")
+    return {str(key): _anchored(str(key), value, path.parent) if value else value for key, value in said.items()}
+
+
+def _anchored(key: str, value: object, folder: Path) -> object:
+    """Make the paths that a job file names relative to it."""
+    if key == "out" and isinstance(value, str):
+        return folder / value
+    if key == "model" and isinstance(value, str) and ("/" in value or value.endswith(".onnx")):
+        return str(folder / value)
+    if key == "allow" and isinstance(value, list):
+        return [folder / item if isinstance(item, str) else item for item in value]
+    if key == "scenes" and isinstance(value, list):
+        return [_anchored_place("uri", item, folder) for item in value]
+    if key == "cluster" and isinstance(value, dict) and isinstance(value.get("tls"), dict):
+        return {**value, "tls": {name: folder / str(file) for name, file in value["tls"].items()}}
+    return _anchored_place("file", value, folder) if key == "aoi" and value != TISSUE else value
+
+
+def _anchored_place(name: str, value: object, folder: Path) -> object:
+    """An image or an area: its address, or a mapping that holds it under a name."""
+    if isinstance(value, dict) and isinstance(value.get(name), str):
+        return {**value, name: _anchored_image(value[name], folder)}
+    return _anchored_image(value, folder) if isinstance(value, str) else value
+
+
+def _anchored_image(uri: str, folder: Path) -> str:
+    if "://" in uri or uri.startswith("/vsi"):
+        return uri
+    container = _CONTAINER.match(uri)  # GDAL's form of a variable's name
+    return f"{container[0]}{folder / uri[container.end() :]}" if container else str(folder / uri)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def _sentence(error: ValidationError, path: Path | None) -> str:
+    """Say the first thing that pydantic found, in words."""
+    first = error.errors(include_url=False)[0]
+    key = first["loc"][0]
+    where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
+    source = f"In the job file {path}: " if path else ""
+    if key in _WORDS and first["type"] != "missing":
+        said = "what it is" if key in _UNSAID else _short(first["input"])
+        return f"{source}`{key}` cannot be {said}: say {_WORDS[str(key)]}."
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), list(Job.model_fields), n=1, cutoff=0.0)[0]
+        return f"{source}there is no setting `{where}`; did you mean `{near}`?"
+    if first["type"] == "missing":
+        return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
+    return f"{source}`{where}` cannot be {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
