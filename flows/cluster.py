@@ -12,6 +12,7 @@ from distributed.security import Security
 
 from flows.gpus import OneGpu
 from pipeline.child import ONE_THREAD, interrupts_held
+from pipeline.errors import ClusterError
 
 # What Dask's own threads may not do to a worker: swap records to disk, or kill it for memory that was planned.
 SETTINGS = {
@@ -24,6 +25,7 @@ SETTINGS = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.scheduler.allowed-failures": 0,  # a worker's death is told at once; `feed` finds the block that did it
 }
+TRIES = 3
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
 ENVIRONMENT = {
     **ONE_THREAD,
@@ -41,7 +43,18 @@ def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> I
         ExitStack() as stack,
     ):
         with interrupts_held():
-            cluster = stack.enter_context(
+            client = stack.enter_context(Client(_started(stack, workers, threads)))
+        if gpus:
+            client.register_plugin(OneGpu(gpus))
+        yield client
+
+
+def _started(stack: ExitStack, workers: int, threads: int) -> LocalCluster:
+    """Start the processes; once more where one of them was killed meanwhile. Raises ClusterError."""
+    reason: Exception | None = None
+    for _ in range(TRIES):
+        try:
+            return stack.enter_context(
                 LocalCluster(
                     n_workers=workers,
                     threads_per_worker=threads,
@@ -56,10 +69,9 @@ def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> I
                     silence_logs=QUIET,
                 )
             )
-            client = stack.enter_context(Client(cluster))
-        if gpus:
-            client.register_plugin(OneGpu(gpus))
-        yield client
+        except (RuntimeError, OSError) as error:
+            reason = error
+    raise ClusterError(f"Dask's workers do not start ({' '.join(str(reason).split())}).") from reason
 
 
 def quiet() -> None:

@@ -6,7 +6,7 @@ import importlib
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -96,7 +96,12 @@ class Crew:
 
 def import_early() -> None:
     """Import Dask, which takes as long as a small scene, while this process waits for its files to be opened."""
-    threading.Thread(target=importlib.import_module, args=("flows.feed",)).start()
+
+    def run() -> None:
+        with suppress(Exception):  # whoever needs it hears of it; a process that is ending already imports no more
+            importlib.import_module("flows.feed")
+
+    threading.Thread(target=run).start()
 
 
 def _terms_of(run: SceneRun) -> Terms:

@@ -12,7 +12,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.world import Disturbed, assert_same
 
 MOST_FAULTS = 12  # in one run; from then on it is left alone
-BETWEEN = 1.2  # seconds between two, in the mean
+BETWEEN = 0.7  # seconds between two, in the mean
 TO_THE_END = 240.0  # seconds in which a run that is left alone must be done
 AGAIN = {3, 130, 143, -9}  # exit codes after which the same command goes on: holes, stopped, terminated, killed
 

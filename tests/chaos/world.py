@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 
+from flows.cluster import ENVIRONMENT
 from tests.mill import COMMAND, surroundings
 from tests.oracle import noise, save_model, save_scene, small_unet, tree
 
-ROWS, COLS = 2500, 2200
-SIDES = ("--window", "140", "--block", "128", "--device", "cpu")  # 360 blocks
+ROWS, COLS = 3600, 3200
+SIDES = ("--window", "140", "--block", "128", "--device", "cpu")  # 725 blocks
 
 
 def make_world(folder: Path) -> None:
@@ -44,7 +45,7 @@ class Disturbed:
             )
 
     def family(self) -> list[psutil.Process]:
-        """The processes that the command has started: workers, and the child that opens files."""
+        """The workers that the command has started."""
         with suppress(psutil.NoSuchProcess):
             found = psutil.Process(self.process.pid).children(recursive=True)
             return [one for one in found if _is_worker(one)]
@@ -90,8 +91,9 @@ class Disturbed:
 
 
 def _is_worker(process: psutil.Process) -> bool:
+    """Whether it is one of Dask's; the child that opens files is told by its killer's name, and that is its end."""
     with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return "spawn_main" in " ".join(process.cmdline())
+        return all(name in process.environ() for name in ENVIRONMENT)
     return False
 
 
