@@ -198,7 +198,10 @@ def _serve(pipe: Connection) -> None:
         except Exception as error:  # noqa: BLE001  # whatever it is, it is raised again by the caller
             error.add_note(f"In a child process: {traceback.format_exc()}")
             answer = False, portable(error)
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except ConnectionError:  # as above
+            return
 
 
 @contextmanager
