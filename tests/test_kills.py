@@ -164,3 +164,22 @@ def test_a_kill_while_a_window_is_tried_leaves_no_process(folder):
     finally:
         run.kill()
     assert not (folder / "probing").exists()
+
+
+def test_ctrl_c_inside_an_exec_ends_with_its_code_too(tmp_path):
+    script = tmp_path / "interrupted" / "__main__.py"
+    script.parent.mkdir()
+    script.write_text(
+        "import sys, typer\n"
+        "from flows.ending import exit_code\n"
+        "app = typer.Typer(pretty_exceptions_enable=False)\n"
+        "@app.command()\n"
+        "def run() -> None:\n"
+        "    exec('raise KeyboardInterrupt')\n"
+        "sys.exit(exit_code(app, []))\n"
+    )
+    root = str(Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, capture_output=True
+    )
+    assert done.returncode == 130

@@ -16,7 +16,7 @@ _HEAD = """# Benchmarks
 Seconds are medians. `whole` is the process from its start to its end, `inside` begins once the libraries are imported.
 `×` is how many times maskmill's seconds a peer takes, the median of the ratios within each round: above 1, maskmill is
 quicker. Peers take turns, so that what the machine does to one it does to all. Memory is the peak of all processes of a
-peer together, PSS, looked at twice a second. `make bench` measures again.
+peer together, PSS, looked at several times a second. `make bench` measures again.
 """
 
 
