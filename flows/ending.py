@@ -38,8 +38,8 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
         if code not in (STOPPED, TERMINATED):
             return int(code or 0)
         code = TERMINATED if signal.SIGTERM in signals else code
-        # Python 3.11, run by `-m`, ends by SIGINT whatever its exit code is, where Ctrl-C once came inside an `exec`, as
-        # those that make dataclasses; the next `exec` that ends well lets it forget.
+        # Where Ctrl-C came inside an `exec`, as those that make dataclasses, Python run by `-m` ends by SIGINT whatever
+        # its exit code is; the next `exec` that ends well lets it forget.
         exec("")  # noqa: S102
         sentence = "Stopped. What was finished is kept; the same command goes on from there."
     return _fail(code, sentence, as_json="--json" in arguments)
