@@ -62,7 +62,7 @@ def keep(data: bytes, digest: str) -> None:
         found = "no model"
     if found != digest:
         raise ModelError(f"The model that was sent here is {found[:12]}, not {digest[:12]}: it was damaged on its way.")
-    put_whole(_kept(digest), data, otherwise=ModelError)
+    put_whole(_kept(digest), data)
 
 
 def _sent(digest: str) -> ModelProto:

@@ -19,6 +19,7 @@ import rasterio.shutil
 
 from pipeline.network.legend import MaskClass
 from pipeline.raster.access import environment
+from pipeline.raster.complaints import GDAL_ERRORS, reason
 from pipeline.raster.source import Scene
 from pipeline.raster.ties import Ties
 from pipeline.settings import STEPS, statuses
@@ -42,31 +43,43 @@ class Dress:
 
 
 def write(product: Product, scene: Scene, dress: Dress, pieces: Pieces, folder: Path, tick: Tick) -> Path:
-    """Write `<product>.tif` into a folder, of pieces that are all made, and nothing else; returns its path."""
+    """Write `<product>.tif` into a folder, of pieces that are all made, and nothing else; returns its path.
+
+    Raises RoomError where the disk is full, SettingsError for other refusals.
+    """
     target = folder / f"{product.name}.tif"
     sizes = levels(scene.height, scene.width)
     names = [folder / f".{product.name}.{level}.vrt" for level in range(len(sizes))]
-    for path, size in zip(names[1:], sizes[1:], strict=True):
-        path.write_text(_empty(product, size), encoding="utf-8")
-    names[0].write_text(_vrt(product, scene, dress, names[1:]), encoding="utf-8")
-    with sentences(target), environment():
-        rasterio.shutil.copy(
-            str(names[0]),
-            str(target),
-            driver="COG",
-            BLOCKSIZE=TILE,
-            COMPRESS="DEFLATE",
-            LEVEL=DEFLATE,
-            PREDICTOR="FLOATING_POINT" if product.numbers else "NO",
-            OVERVIEWS="FORCE_USE_EXISTING",
-            BIGTIFF="IF_SAFER",
-            SPARSE_OK=True,  # what has no pixel has no tile
-        )
+    with sentences(target):
+        for path, size in zip(names[1:], sizes[1:], strict=True):
+            path.write_text(_empty(product, size), encoding="utf-8")
+        names[0].write_text(_vrt(product, scene, dress, names[1:]), encoding="utf-8")
+        _write_head(names[0], target, product)
         with target.open("r+b") as file:
             join(file, partial(pieces.path, product.name), pieces.side, tick)
-    for path in names:
-        path.unlink()
+        for path in names:
+            path.unlink()
     return target
+
+
+def _write_head(source: Path, target: Path, product: Product) -> None:
+    """Have GDAL write a file without pixels. Raises OSError, with GDAL's words and no number, where it cannot."""
+    try:
+        with environment():
+            rasterio.shutil.copy(
+                str(source),
+                str(target),
+                driver="COG",
+                BLOCKSIZE=TILE,
+                COMPRESS="DEFLATE",
+                LEVEL=DEFLATE,
+                PREDICTOR="FLOATING_POINT" if product.numbers else "NO",
+                OVERVIEWS="FORCE_USE_EXISTING",
+                BIGTIFF="IF_SAFER",
+                SPARSE_OK=True,  # what has no pixel has no tile
+            )
+    except GDAL_ERRORS as error:
+        raise OSError(reason(error)) from error
 
 
 def _vrt(product: Product, scene: Scene, dress: Dress, overviews: Sequence[Path]) -> str:

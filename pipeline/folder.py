@@ -123,10 +123,11 @@ class Folder:
     def reopen(self) -> None:
         """Give the workers a copy of a published hierarchy, made of links: readers keep the old one meanwhile."""
         copy = self.stage / f"{ZARR}.copy"
-        shutil.rmtree(copy, ignore_errors=True)
-        self.stage.mkdir(exist_ok=True)
-        shutil.copytree(self.published, copy, copy_function=_link)
-        copy.rename(self.building)
+        with sentences(copy):
+            shutil.rmtree(copy, ignore_errors=True)
+            self.stage.mkdir(exist_ok=True)
+            shutil.copytree(self.published, copy, copy_function=_link)
+            copy.rename(self.building)
 
     def publish(self) -> None:
         """Move what is staged into place, the Zarr last, and clear the stage."""

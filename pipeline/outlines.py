@@ -24,6 +24,7 @@ from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass
 from pipeline.raster.source import Scene
 from pipeline.store.georef import Georef
+from pipeline.store.objects import sentences
 from pipeline.store.sink import Sink
 
 NAME = "outlines.geojson"
@@ -39,12 +40,12 @@ def write(sink: Sink, scene: Scene, georef: Georef, classes: Sequence[MaskClass]
 
     A slide's are pixels, as QuPath counts. Regions are connected by pixels' sides: two that meet in a corner are two.
     Statuses have no outline. The CRS is named as GDAL reads it (GeoJSON 2008), where it has a code. `tick` is told of
-    the pixels done.
+    the pixels done. Raises RoomError where the disk is full, SettingsError for other refusals.
     """
     place = Affine(*georef.transform) if georef.transform and not georef.slide else Affine.identity()
     look = {one.value: {"name": one.name, "color": list(rgb(one.colour))} for one in classes}
     target = folder / NAME
-    with target.open("w", encoding="utf-8") as file:
+    with sentences(target), target.open("w", encoding="utf-8") as file:
         file.write(_head(georef))
         between = "\n"
         for value, region in regions(sink, scene.rect, list(look), tick):

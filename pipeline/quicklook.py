@@ -23,6 +23,7 @@ from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
 from pipeline.raster.complaints import GDAL_ERRORS
 from pipeline.raster.overview import overview
 from pipeline.raster.source import Scene
+from pipeline.store.objects import sentences
 
 SIDE = 640  # px: the longer side of each of the three pictures
 GAP, LINE = 12, 22
@@ -115,12 +116,15 @@ def _read(
 
 
 def draw(image: NDArray[np.uint8], painting: Painting, title: str, target: Path) -> None:
-    """Draw `target`, a PNG, from the image's picture and that of the finished result, of the same size."""
+    """Draw `target`, a PNG, from the image's picture and that of the finished result, of the same size.
+
+    Raises RoomError where the disk is full, SettingsError for other refusals.
+    """
     painted, shows = painting.picture, painting.shows[..., None]
     overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painted, image).astype(np.uint8)
-    _sheet([image, painted, overlay], [title, painting.title, "overlay"], painting.entries).save(
-        target, format="PNG", compress_level=PNG_LEVEL
-    )
+    sheet = _sheet([image, painted, overlay], [title, painting.title, "overlay"], painting.entries)
+    with sentences(target):
+        sheet.save(target, format="PNG", compress_level=PNG_LEVEL)
 
 
 def _sheet(

@@ -13,13 +13,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.budget import demand_disk, demand_memory, peak_memory
-from pipeline.errors import IdentityError, LeaseError, SettingsError
+from pipeline.errors import IdentityError, LeaseError, MaskmillError, SettingsError
 from pipeline.folder import Folder, exchange_interrupted, finish_exchange
 from pipeline.making import Submit
 from pipeline.plan import Choices, Plan, demand_same
@@ -62,11 +62,14 @@ class SceneRun:
     def __enter__(self) -> SceneRun:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.ahead:
-            self.ahead.close()
-        self.ledger.close()
-        self.lease.release()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Of several refusals the first is told; and a store that was waited for once is not waited for again.
+        patience, told = (None, nullcontext()) if kind is None else (0.0, suppress(MaskmillError))
+        with told, ExitStack() as stack:
+            stack.callback(self.lease.release, patience)
+            stack.callback(self.ledger.close, patience)
+            if self.ahead:
+                stack.callback(self.ahead.close)
 
     @property
     def complete(self) -> bool:
@@ -85,7 +88,7 @@ class SceneRun:
     def take(self, record: Record) -> None:
         """Believe a worker: its shards are synced. A block given up gets its FAILED pixels here.
 
-        Raises LeaseError where another run has taken the folder.
+        Raises LeaseError where another run has taken the folder, and what the store refuses for good.
         """
         self.lease.check()
         self._ended, took = time.time(), sum(record.seconds.values())
@@ -110,7 +113,8 @@ class SceneRun:
         facts = self.facts()
         if self.complete and not self.published:
             ahead = self.ahead = self.ahead or self._ahead(None, range(len(self.plan.grid)))
-            made, facts = publish(self.plan, self.folder, ahead, self.facts, tick)
+            with sentences(self.folder.path):
+                made, facts = publish(self.plan, self.folder, ahead, self.facts, tick)
             self.ledger.event("published", made)
         report = facts.as_dict()
         if self.complete and self.folder.beside:

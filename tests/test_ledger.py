@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import resource
 import signal
@@ -22,6 +23,7 @@ from pipeline.store.fold import Fold
 from pipeline.store.ledger import JOURNAL, Ledger, read_ledger
 from pipeline.store.objects import Shard
 from pipeline.store.record import Record, State, from_line, to_line
+from tests.faults import FOR_EVER, flaky, in_python
 
 BLOCKS = (3, 4)
 HEADER = {"identity": "abc", "name": "ä scene"}
@@ -362,6 +364,43 @@ def test_a_full_disk_leaves_whole_lines_and_loses_nothing(tmp_path):
             signal.signal(signal.SIGXFSZ, handler)
         ledger.append(Record(3, State.DONE))
     assert read_ledger(tmp_path)[1].of(State.DONE).tolist() == [0, 1, 2, 3]
+
+
+APPEND_TO_A_SHAKY_DISK = """
+import os, sys
+from pathlib import Path
+from pipeline.errors import SettingsError
+from pipeline.store import objects
+from pipeline.store.ledger import Ledger
+from pipeline.store.record import Record, State
+objects.PATIENCE, left = float(sys.argv[2]), Path(os.environ["FLAKY_LEFT"])
+refusals = left.read_bytes()
+left.write_bytes(b"")
+with Ledger.create(Path(sys.argv[1]), (20, 20), {}) as ledger:
+    ledger.append(Record(0, State.DONE))
+    ledger.flush()
+    left.write_bytes(refusals)
+    ledger.append(Record(1, State.DONE))
+    try:
+        ledger.flush()
+        print("written")
+    except SettingsError as error:
+        print(error.message)
+        left.write_bytes(b"")
+    ledger.append(Record(2, State.DONE))
+"""
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+@pytest.mark.parametrize(("times", "said"), [(3, "written"), (FOR_EVER, "journal.jsonl cannot be written")])
+def test_a_disk_that_is_away_loses_no_line_and_leaves_none_twice(tmp_path, number, times, said):
+    shaky = flaky(tmp_path)
+    done = in_python(APPEND_TO_A_SHAKY_DISK, tmp_path / "ledger", 1.0, **shaky.refuses(JOURNAL, times, number))
+    assert said in done.stdout, done.stderr
+    assert shaky.times_left == 0
+    _, fold = read_ledger(tmp_path / "ledger")
+    assert (fold.of(State.DONE).tolist(), fold.damaged) == ([0, 1, 2], 0)
+    assert len((tmp_path / "ledger" / JOURNAL).read_bytes().splitlines()) == 4
 
 
 APPEND_FOR_EVER = """

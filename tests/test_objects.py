@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import signal
 import subprocess
@@ -14,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import BlockError, RoomError, SettingsError
+from pipeline.errors import RoomError, SettingsError
 from pipeline.store.objects import ABSENT, put_if_absent, put_whole, remove, sentences, shard_at, shard_of, sync
+from tests.faults import FOR_EVER, flaky, in_python
 
 
 def test_what_is_put_is_there_and_nothing_else(tmp_path):
@@ -99,13 +101,11 @@ def test_a_full_disk_is_a_sentence_and_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
-def test_other_refusals_are_the_error_that_was_asked_for(tmp_path):
+def test_other_refusals_are_a_sentence(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     target = tmp_path / "file" / "below"
     with pytest.raises(SettingsError, match=f"{target} cannot be written"):
         put_whole(target, b"")
-    with pytest.raises(BlockError, match=f"{target} cannot be written"):
-        put_whole(target, b"", otherwise=BlockError)
     with pytest.raises(SettingsError, match="cannot be written"):
         put_if_absent(target, b"")
     with pytest.raises(SettingsError, match="No such file"):
@@ -118,6 +118,51 @@ def test_a_folder_in_the_way_is_refused_and_leaves_no_part(tmp_path):
     with pytest.raises(SettingsError, match="cannot be written"):
         put_whole(tmp_path / "file", b"new")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+PUT = """
+import sys, time
+from pathlib import Path
+from pipeline.errors import SettingsError
+from pipeline.store import objects
+objects.PATIENCE = float(sys.argv[2])
+began = time.monotonic()
+try:
+    objects.put_whole(Path(sys.argv[1]), b"new")
+except SettingsError as error:
+    print(error.message)
+print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_disk_that_is_away_for_a_moment_is_asked_again(tmp_path, number):
+    shaky, file = flaky(tmp_path), tmp_path / "out" / "file"
+    put_whole(file, b"old")
+    said = in_python(PUT, file, 90, **shaky.refuses("/out/", 4, number))
+    assert file.read_bytes() == b"new"
+    assert float(said.stdout) > 0.1 + 0.2  # pauses grow; what failed first was the writing, then the syncs
+    assert shaky.times_left == 0
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_disk_that_stays_away_is_a_sentence_in_bounded_time(tmp_path):
+    shaky, file = flaky(tmp_path), tmp_path / "out" / "file"
+    put_whole(file, b"old")
+    said = in_python(PUT, file, 1.0, **shaky.refuses("/out/", FOR_EVER, errno.EIO))
+    sentence, seconds = said.stdout.splitlines()
+    assert "file cannot be written (Input/output error, 4 times within 1 s): check" in sentence
+    assert float(seconds) < 20
+    assert file.read_bytes() == b"old"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_is_refused_for_good_is_not_asked_again(tmp_path):
+    shaky, file = flaky(tmp_path), tmp_path / "out" / "file"
+    put_whole(file, b"old")
+    said = in_python(PUT, file, 90, **shaky.refuses("/out/", 7, errno.EROFS))
+    assert "cannot be written (Read-only file system): check" in said.stdout
+    assert shaky.times_left == 5  # the writing, and the closing of what was not written
 
 
 def test_sentences_lets_other_errors_through():

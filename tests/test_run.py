@@ -281,13 +281,17 @@ def test_all_products_are_published_in_one_store_and_as_cogs(folder, undisturbed
     assert np.array_equal(10 * probabilities.argmax(axis=0)[confidence > 200], read_mask(result)[confidence > 200])
 
 
-def test_a_shard_that_cannot_be_written_fails_its_block_and_no_other(folder):
-    with opened(job(folder, "unwritable", window=76, block=128)) as run:
+def test_a_shard_that_cannot_be_written_ends_the_run_and_a_later_one_goes_on(folder, undisturbed):
+    here = job(folder, "unwritable", window=76, block=128)
+    with opened(here) as run:
+        do_blocks(run, run.todo[:2])
         shards = run.folder.store / "mask" / "c"
-        shards.write_bytes(b"")  # a file where the shards' folder should be
-        record = run_block(run.plan, 0)
-        assert (record.state, record.counts) == (State.FAILED, {})
-        assert "cannot be written" in record.reason
+        shards.rename(run.folder.stage / "kept")
+        shards.write_bytes(b"")  # a file where the shards' folder should be: no hole can be written there either
+        with pytest.raises(SettingsError, match="cannot be written"):
+            run_block(run.plan, 2)
         shards.unlink()
-        assert run_block(run.plan, 0).state is State.DONE
+        (run.folder.stage / "kept").rename(shards)
         close_bench()
+    run_here(here)
+    assert tree(here.out / "scene" / "mask.zarr") == tree(undisturbed / "mask.zarr")

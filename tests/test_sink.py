@@ -181,7 +181,7 @@ def test_a_product_that_was_not_made_is_a_sentence(tmp_path):
 def test_what_cannot_be_written_is_a_sentence_that_names_it(tmp_path):
     sink = lay_out(tmp_path / "mask.zarr", GRID)
     (tmp_path / "mask.zarr" / "mask" / "c").write_bytes(b"a file in the way")
-    with pytest.raises(BlockError, match=r"mask/c/0/0 cannot be written"):
+    with pytest.raises(SettingsError, match=r"mask/c/0/0 cannot be written"):
         sink.put("mask", GRID.owned(0), np.zeros((32, 32), np.uint8))
 
 

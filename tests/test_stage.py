@@ -122,14 +122,14 @@ def test_a_disk_that_is_full_leaves_nothing_staged(tmp_path):
     code = (
         "import resource, signal, sys\n"
         "from pathlib import Path\n"
-        "from pipeline.errors import SceneError\n"
+        "from pipeline.errors import RoomError\n"
         "from pipeline.raster.source import open_scene\n"
         "from pipeline.raster.stage import stage\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
         "try:\n"
         "    stage(open_scene(sys.argv[1], None), Path(sys.argv[2]))\n"
-        "except SceneError as error:\n"
+        "except RoomError as error:\n"
         "    print(error.message)\n"
     )
     root = str(Path(__file__).parents[1])
@@ -141,7 +141,7 @@ def test_a_disk_that_is_full_leaves_nothing_staged(tmp_path):
         cwd=root,
         env={**os.environ, "PYTHONPATH": root},
     )
-    assert "cannot be staged as" in run.stdout
+    assert "There is no room to stage" in run.stdout
     assert list((tmp_path / "s").iterdir()) == []
 
 

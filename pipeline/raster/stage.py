@@ -19,7 +19,8 @@ import rasterio
 from rasterio.io import DatasetWriter
 from rasterio.windows import Window
 
-from pipeline.errors import SceneError
+from pipeline.disk import FULL, has_room
+from pipeline.errors import RoomError, SceneError
 from pipeline.grid import Rect
 from pipeline.raster import vsi
 from pipeline.raster.access import environment
@@ -77,7 +78,8 @@ def stage(scene: Scene, folder: Path) -> Scene:
 
     Of a scene of layers, those that are slow to read have a folder each. Name and fingerprint stay those of the source;
     the bands become 1, 2, … in the order wanted. Memory holds `staging_rows` rows of all bands. Raises BlockError where
-    the source cannot be read, SceneError where the file cannot be written.
+    the source cannot be read, SceneError where the file cannot be written, RoomError where the
+    disk is full.
     """
     if scene.layers:
         return _each(scene, lambda number, part: stage(part, folder / f"layer-{number}"))
@@ -89,6 +91,10 @@ def stage(scene: Scene, folder: Path) -> Scene:
             _write(scene, partial, tag)
             partial.replace(target)
         except GDAL_ERRORS as error:
+            if getattr(error, "errno", None) in FULL or not has_room(target.parent):
+                raise RoomError(
+                    f"There is no room to stage {scene.shown} as {target}: free some and run again."
+                ) from None
             raise SceneError(f"The image {scene.shown} cannot be staged as {target}: {reason(error)}.") from None
         finally:
             with suppress(OSError):  # it is gone, renamed, or its folder could not be made: said above

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pipeline.errors import LeaseError, MaskmillError
-from pipeline.store.objects import put_if_absent, put_whole, remove, sentences
+from pipeline.store.objects import insist, put_if_absent, put_whole, remove
 
 RENEW_SECONDS = 20.0
 VOID_SECONDS = 120.0
@@ -122,8 +122,11 @@ class Lease:
         self.release()
 
     def check(self) -> None:
-        """Raise LeaseError where the lease is lost, looking now rather than at the next renewal."""
-        if not self.lost.is_set() and (_highest(self.folder) != self._number or self._overdue()):
+        """Raise LeaseError where the lease is lost, looking now rather than at the next renewal.
+
+        Raises SettingsError where the folder cannot be looked at for as long as `insist` is patient.
+        """
+        if not self.lost.is_set() and (_highest(self.folder, None) != self._number or self._overdue()):
             self.lost.set()
         if self.lost.is_set():
             raise LeaseError(
@@ -131,14 +134,14 @@ class Lease:
                 f"{self._void_seconds:.0f} s. What is done is kept; run again when the other has ended."
             )
 
-    def release(self) -> None:
-        """Let the folder go; a second time does nothing. Raises SettingsError or RoomError where that is refused."""
+    def release(self, patience: float | None = None) -> None:
+        """Let the folder go; a second time does nothing. Raises what `put_whole` raises, after so many seconds."""
         if self._ending.is_set():
             return
         self._ending.set()
         self._renewer.join()
         if not self.lost.is_set() and _highest(self.folder) == self._number:
-            self._put(replace(self._holder, renewed=time.time(), released=True))
+            self._put(replace(self._holder, renewed=time.time(), released=True), patience)
 
     def withdraw(self) -> None:
         """Let the folder go and leave no lease: for a run that ended before it wrote anything."""
@@ -153,7 +156,7 @@ class Lease:
                 if _highest(self.folder) != self._number:
                     self.lost.set()
                     return
-                self._put(replace(self._holder, renewed=time.time()))
+                self._put(replace(self._holder, renewed=time.time()), patience=0)
                 self._renewed = time.monotonic()
             if self._overdue():
                 self.lost.set()
@@ -162,8 +165,8 @@ class Lease:
     def _overdue(self) -> bool:
         return time.monotonic() - self._renewed > self._void_seconds
 
-    def _put(self, holder: _Holder) -> None:
-        put_whole(_path(self.folder, self._number), holder.to_bytes())
+    def _put(self, holder: _Holder, patience: float | None = None) -> None:
+        put_whole(_path(self.folder, self._number), holder.to_bytes(), patience=patience)
 
 
 def _refuse_unless_void(folder: Path, number: int, void_seconds: float) -> None:
@@ -221,16 +224,19 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"lease-{number:06d}.json"
 
 
-def _numbers(folder: Path) -> list[int]:
-    if not folder.is_dir():
-        return []
-    with sentences(folder):
-        return [int(found[1]) for name in os.listdir(folder) if (found := _NAME.fullmatch(name))]  # noqa: PTH208 - names
+def _numbers(folder: Path, patience: float | None = 0.0) -> list[int]:
+    def listed() -> list[int]:
+        try:
+            return [int(found[1]) for name in os.listdir(folder) if (found := _NAME.fullmatch(name))]  # noqa: PTH208
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    return insist(folder, listed, patience)
 
 
-def _highest(folder: Path) -> int:
+def _highest(folder: Path, patience: float | None = 0.0) -> int:
     """The number of the lease that counts; 0 where there is none."""
-    return max(_numbers(folder), default=0)
+    return max(_numbers(folder, patience), default=0)
 
 
 def _remove_below(folder: Path, number: int) -> None:

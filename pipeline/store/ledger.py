@@ -23,7 +23,7 @@ from typing import Any
 
 from pipeline.errors import IdentityError, LeaseError, MaskmillError
 from pipeline.store.fold import Event, Fold
-from pipeline.store.objects import put_if_absent, sentences
+from pipeline.store.objects import insist, put_if_absent, sentences
 from pipeline.store.record import Record, from_line, to_line
 
 JOURNAL = "journal.jsonl"
@@ -43,6 +43,7 @@ class Ledger:
         self._waiting: list[bytes] = []
         self._lock = threading.Lock()
         self._refused = False
+        self._torn = False  # whether part of a line may lie behind the end
         self._closing = threading.Event()
         with sentences(path):
             self._file = os.open(path, os.O_WRONLY | os.O_APPEND)
@@ -93,8 +94,8 @@ class Ledger:
     def append(self, record: Record) -> None:
         """Take a block's record: into the fold now, onto the disk within a second.
 
-        Raises RoomError where the disk is full, SettingsError for other refusals, LeaseError where another process
-        has written to the journal. What was refused waits, and the next call tries again.
+        Raises RoomError where the disk is full, SettingsError for other refusals, both as `insist` does, LeaseError
+        where another process has written to the journal. What was refused waits, and the next call tries again.
         """
         line = record.to_line()
         with self._lock:
@@ -120,14 +121,15 @@ class Ledger:
         with self._lock:
             self._flush()
 
-    def close(self) -> None:
-        """Flush and let go of the file; a second time does nothing. Raises like `append`."""
+    def close(self, patience: float | None = None) -> None:
+        """Flush and let go of the file; a second time does nothing. Raises like `append`, after so many seconds."""
         if self._closing.is_set():
             return
         self._closing.set()
         self._timer.join()
         try:
-            self.flush()
+            with self._lock:
+                self._flush(patience)
         finally:
             os.close(self._file)
 
@@ -138,25 +140,43 @@ class Ledger:
         if self._refused or len(self._waiting) >= FLUSH_LINES:
             self._flush()
 
-    def _flush(self) -> None:
+    def _flush(self, patience: float | None = None) -> None:
         """Append what waits, and sync. Where the disk refuses, the file keeps its whole lines and the rest waits on."""
         if not self._waiting:
             return
         lines = b"".join(self._waiting)
-        self._refused = True  # until it is written
-        with sentences(self.path):
-            self._check_alone()
-            try:
-                written = 0
-                while written < len(lines):
-                    written += os.write(self._file, lines[written:])
-                os.fsync(self._file)
-            except OSError:
-                os.ftruncate(self._file, self._end)
-                raise
+        insist(self.path, lambda: self._put(lines), patience)
         self._end += len(lines)
         self._waiting.clear()
+
+    def _put(self, lines: bytes) -> None:
+        again, self._refused = self._refused, True  # until it is written
+        if again:
+            self._reopen()
+        self._check_alone()
+        try:
+            written = 0
+            while written < len(lines):
+                written += os.write(self._file, lines[written:])
+            os.fsync(self._file)
+        except OSError:
+            self._torn = True
+            self._cut()
+            raise
         self._refused = False
+
+    def _reopen(self) -> None:
+        """A handle that a file server has forgotten (ESTALE) stays refused for good."""
+        again = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        with suppress(OSError):
+            os.close(self._file)
+        self._file = again
+        if self._torn:
+            self._cut()
+
+    def _cut(self) -> None:
+        os.ftruncate(self._file, self._end)
+        self._torn = False
 
     def _check_alone(self) -> None:
         size = os.fstat(self._file).st_size
@@ -168,7 +188,7 @@ class Ledger:
     def _flush_each_second(self) -> None:
         while not self._closing.wait(FLUSH_SECONDS):
             with self._lock, suppress(MaskmillError):  # the next append tries again, and raises in its caller's thread
-                self._flush()
+                self._flush(patience=0)
 
 
 def read_ledger(folder: Path) -> tuple[dict[str, Any], Fold]:

@@ -1,23 +1,32 @@
 """Files that are whole or absent: written beside, synced, renamed; and what to say when the disk refuses.
 
 A kill or a power cut at any instant leaves the old file or the new one, never a part. What is half written lies in a
-file whose name ends in `.partial`, which nothing ever reads.
+file whose name ends in `.partial`, which nothing ever reads. A disk or a server that is away for a moment is asked
+again after growing pauses; one that stays away is a sentence that ends the run, not a hole for every block.
 """
 
 from __future__ import annotations
 
-import errno
 import os
+import time
 import uuid
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from pipeline.errors import MaskmillError, RoomError, SettingsError
+from pipeline.disk import AWAY, FULL, has_room
+from pipeline.errors import InputError, RoomError, SettingsError
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+PATIENCE = 90.0
+"""Seconds that a store may be away: those in which an NFS server that was restarted takes no writes (its grace period,
+RFC 8881, 8.4.2; Linux's default). A lease is void after 120 s: a run that was so patient still holds its folder."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0  # seconds before another try; each pause is twice the one before
+
+Result = TypeVar("Result")
 
 
 class Shard(NamedTuple):
@@ -49,44 +58,69 @@ def shard_at(path: Path) -> Shard:
 
 
 @contextmanager
-def sentences(path: Path, otherwise: type[MaskmillError] = SettingsError) -> Iterator[None]:
+def sentences(path: Path) -> Iterator[None]:
     """Turn an OSError of the body into a sentence that names `path`.
 
-    Raises RoomError where the disk or a quota is full, and `otherwise` for everything else.
+    Raises RoomError where the disk or a quota is full, and SettingsError for everything else.
     """
     try:
         yield
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        if error.errno in _FULL:
-            raise RoomError(f"There is no room to write {path} ({reason}): free some and run again.") from error
-        raise otherwise(f"{path} cannot be written ({reason}): check its folder, its owner and its disk.") from error
+        raise _refusal(path, error) from error
 
 
-def put_whole(
-    path: Path, data: bytes, *, stage: Path | None = None, otherwise: type[MaskmillError] = SettingsError
-) -> None:
+def insist(path: Path, act: Callable[[], Result], patience: float | None = None) -> Result:
+    """Do what a store may refuse for a moment, again and again for so many seconds; by default `PATIENCE`.
+
+    Raises what `sentences` raises, of the last try.
+    """
+    began, pause, tries = time.monotonic(), FIRST_PAUSE, 1
+    while True:
+        try:
+            return act()
+        except OSError as error:
+            spent = time.monotonic() - began
+            if error.errno not in AWAY or spent + pause > (PATIENCE if patience is None else patience):
+                raise _refusal(path, error, f", {tries} times within {spent:.0f} s" if tries > 1 else "") from error
+        time.sleep(pause)
+        pause, tries = min(2 * pause, LONGEST_PAUSE), tries + 1
+
+
+def _refusal(path: Path, error: OSError, tries: str = "") -> InputError:
+    reason = error.strerror or str(error).rstrip(".") or type(error).__name__
+    if error.errno in FULL or (error.errno is None and not has_room(path.parent)):
+        return RoomError(f"There is no room to write {path} ({reason}): free some and run again.")
+    return SettingsError(f"{path} cannot be written ({reason}{tries}): check its folder, its owner and its disk.")
+
+
+def put_whole(path: Path, data: bytes, *, stage: Path | None = None, patience: float | None = None) -> None:
     """Write `data` to `path` so that the file is the old one or the new one at every instant, and synced after.
 
     The part-written file lies in `stage` (on the same file system), or beside `path` where none is given. Folders are
-    made as needed. Raises RoomError where the disk is full, `otherwise` for other refusals.
+    made as needed. Raises RoomError where the disk is full, SettingsError for other refusals, both as `insist` does.
     """
-    with sentences(path, otherwise):
+
+    def put() -> None:
         _make(path.parent)
-        partial = _partial(path, data, stage)
+        written = _partial(path, data, stage)
         try:
-            partial.replace(path)
+            written.replace(path)
         except OSError:
-            partial.unlink(missing_ok=True)
+            _drop(written)
             raise
         _sync_folder(path.parent)
+
+    insist(path, put, patience)
 
 
 def put_unsynced(path: Path, data: bytes) -> None:
     """Write a file that is made anew after a power cut: whole or absent for all who look. Raises like `put_whole`."""
-    with sentences(path):
+
+    def put() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _partial(path, data, None, synced=False).replace(path)
+
+    insist(path, put)
 
 
 def put_if_absent(path: Path, data: bytes) -> bool:
@@ -97,30 +131,37 @@ def put_if_absent(path: Path, data: bytes) -> bool:
     """
     with sentences(path):
         _make(path.parent)
-        partial = _partial(path, data, None)
+        written = _partial(path, data, None)
         try:
-            path.hardlink_to(partial)  # fails where the name exists, which a rename would not
+            path.hardlink_to(written)  # fails where the name exists, which a rename would not
         except FileExistsError:
             return False
         finally:
-            partial.unlink(missing_ok=True)
+            _drop(written)
         _sync_folder(path.parent)
         return True
 
 
-def remove(path: Path, *, otherwise: type[MaskmillError] = SettingsError) -> bool:
-    """Remove a file, for good even if the power goes now; say whether there was one."""
-    with sentences(path, otherwise):
-        try:
-            path.unlink()
-        except FileNotFoundError:
-            return False
-        _sync_folder(path.parent)
-        return True
+def remove(path: Path) -> bool:
+    """Remove a file, for good even if the power goes now; say whether there was one. Raises like `put_whole`."""
+    return insist(path, partial(_removed, path))
+
+
+def _removed(path: Path) -> bool:
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    _sync_folder(path.parent)
+    return True
 
 
 def sync(path: Path) -> None:
-    """Make a file that is already written, and its name, survive a power cut. Raises like `put_whole`."""
+    """Make a file that is already written, and its name, survive a power cut.
+
+    Raises like `put_whole`, at the first refusal: what the system could not write it may forget, and it would agree to
+    the second try.
+    """
     with sentences(path):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -134,17 +175,23 @@ def _partial(path: Path, data: bytes, stage: Path | None, *, synced: bool = True
     """Write the data, and sync them, under a name of its own: two who write one path at once do not mix their bytes."""
     folder = path.parent if stage is None else stage
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{path.name}.{uuid.uuid4().hex}.partial"
+    written = folder / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
-        with partial.open("xb") as file:
+        with written.open("xb") as file:
             file.write(data)
             file.flush()
             if synced:
                 os.fsync(file.fileno())
     except OSError:
-        partial.unlink(missing_ok=True)
+        _drop(written)
         raise
-    return partial
+    return written
+
+
+def _drop(path: Path) -> None:
+    """Remove what nobody reads; where that is refused too, it stays."""
+    with suppress(OSError):
+        path.unlink()
 
 
 def _make(folder: Path) -> None:

@@ -44,7 +44,7 @@ class Sink:
         """Write one whole shard of level 0: `rect` is a block's, `data` its pixels, (row, col) or (class, row, col).
 
         Returns the length and CRC-32 of the synced file, or ABSENT where every pixel is nodata and there is no file.
-        Raises BlockError where it cannot be written, RoomError where the disk is full, ValueError for part of a shard.
+        Raises what `put_whole` raises, for no hole could be written there either, and ValueError for part of a shard.
         """
         return self.put_level(product, 0, rect, data)
 
@@ -58,10 +58,10 @@ class Sink:
         buffer = encoded.pop(key, None)
         file = self.path / key
         if buffer is None:
-            remove(file, otherwise=BlockError)
+            remove(file)
             return ABSENT
         content = buffer.to_bytes()
-        put_whole(file, content, stage=stage_of(self.path), otherwise=BlockError)
+        put_whole(file, content, stage=stage_of(self.path))
         return shard_of(content)
 
     def read(self, product: str, rect: Rect, level: int = 0) -> NDArray[Any]:
@@ -97,8 +97,8 @@ class Sink:
             return False
 
     def remove(self, product: str, block_row: int, block_col: int, level: int = 0) -> None:
-        """Remove a shard's file if there is one. Raises BlockError where it cannot be."""
-        remove(self._file(product, block_row, block_col, level), otherwise=BlockError)
+        """Remove a shard's file if there is one. Raises what `put_whole` raises."""
+        remove(self._file(product, block_row, block_col, level))
 
     def _file(self, product: str, row: int, col: int, level: int) -> Path:
         name = array_name(product, level)
