@@ -19,7 +19,7 @@ from flows.crew import Crew, import_early
 from flows.zoo import model_path
 from pipeline.budget import cores
 from pipeline.child import Child
-from pipeline.errors import InputError, SceneError, SettingsError
+from pipeline.errors import InputError, MaskmillError, SceneError, SettingsError
 from pipeline.folder import LEDGER, Folder
 from pipeline.plan import Choices, Network
 from pipeline.raster.address import absolute
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _log = logging.getLogger("maskmill")
+LONG = 40  # letters: a CRS that needs more has no code, and is in the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ def run_scene(office: Office, crew: Crew, entry: SceneEntry, listen: Listener) -
     try:
         with run:
             return _run_open(office, crew, run, listen)
-    except InputError as error:
+    except MaskmillError as error:
         kept = "What is done is kept, and the same command goes on from there."
         return _line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
 
@@ -236,9 +237,18 @@ def _line(run: SceneRun, report: dict[str, Any], already: bool) -> dict[str, Any
 def _hole(scene: str, failure: dict[str, Any]) -> str:
     rows, cols = failure["rows"], failure["cols"]
     return (
-        f"{scene} has a hole: block {failure['block']}, rows {rows[0]} to {rows[1]}, columns {cols[0]} to {cols[1]}, "
-        f"failed {failure['attempts']} times: {failure['reason']}"
+        f"{scene} has a hole: block {failure['block']}, rows {rows[0]} to {rows[1]}, columns {cols[0]} to {cols[1]}"
+        f"{_place(failure)}, failed {failure['attempts']} times: {failure['reason']}"
     )
+
+
+def _place(failure: dict[str, Any]) -> str:
+    """Where a hole lies on the map or the slide; nothing where the scene does not say."""
+    if failure["bounds"] is None:
+        return ""
+    left, bottom, right, top = (f"{number:.10g}" for number in failure["bounds"])
+    crs = failure["crs"] or "no CRS"
+    return f" (x {left} to {right}, y {bottom} to {top}, {crs if len(crs) < LONG else 'in the scene’s CRS'})"
 
 
 def _nobody(_progress: Progress) -> None:

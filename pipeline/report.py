@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.raster import ground
 from pipeline.settings import statuses
 from pipeline.settle import Settled
 from pipeline.store.fold import Fold
@@ -96,8 +97,9 @@ class Facts:
         }
 
     def failures(self) -> list[dict[str, Any]]:
-        """The holes: which block, which pixels, why."""
-        grid = self.settled.plan.grid
+        """The holes: which block, which pixels, where in the scene's CRS, why."""
+        plan = self.settled.plan
+        grid = plan.grid
         told = []
         for block, reason in sorted(self.fold.reasons.items())[:NAMED]:
             owned = grid.owned(block)
@@ -106,6 +108,8 @@ class Facts:
                     "block": block,
                     "rows": [owned.top, owned.bottom],
                     "cols": [owned.left, owned.right],
+                    "bounds": ground.bounds(plan.scene.transform, owned),
+                    "crs": "micrometres" if plan.scene.levels else plan.georef.code or plan.scene.crs,
                     "attempts": self.fold.attempts(block),
                     "reason": reason,
                 }

@@ -307,6 +307,15 @@ def test_what_is_missing_of_an_image_is_a_hole_and_a_later_run_tries_only_that(w
     failed = report["scenes"][0]["failed"]
     assert 0 < failed < 20
     assert sum("half has a hole: block" in line for line in done.stderr.splitlines()) == failed
+    holes = json.loads((tmp_path / "out/half/report.json").read_text())["failures"]
+    with rasterio.open(shop / "half.tif") as image:
+        for hole in holes:
+            (top, bottom), (left, right) = hole["rows"], hole["cols"]
+            x, y = image.transform @ (left, top)
+            right_x, bottom_y = image.transform @ (right, bottom)
+            place = f"(x {x:.10g} to {right_x:.10g}, y {bottom_y:.10g} to {y:.10g}, {image.crs.to_string()})"
+            named = f"rows {top} to {bottom}, columns {left} to {right} {place}, failed 3 times: Rows "
+            assert any(named in line for line in done.stderr.splitlines())
     mask = read_mask(tmp_path / "out/half")
     assert (mask == 253).any()
     assert (mask != 253).any()

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from pipeline.grid import Rect
+
 Transform = tuple[float, float, float, float, float, float]
 
 _NUMBER = r"\s*([-+.\deE]+)\s*"
@@ -67,6 +69,17 @@ def scaled(transform: Transform | None, down: Fraction, across: Fraction) -> Tra
         return None
     a, b, c, d, e, f = transform
     return a / float(across), b / float(down), c, d / float(across), e / float(down), f
+
+
+def bounds(transform: Transform | None, rect: Rect) -> list[float] | None:
+    """[least x, least y, greatest x, greatest y] of a rectangle of pixels; None without a transform."""
+    if transform is None:
+        return None
+    a, b, c, d, e, f = transform
+    corners = [(row, col) for row in (rect.top, rect.bottom) for col in (rect.left, rect.right)]
+    xs = [a * col + b * row + c for row, col in corners]
+    ys = [d * col + e * row + f for row, col in corners]
+    return [min(xs), min(ys), max(xs), max(ys)]
 
 
 def resolution(crs: str | None, transform: Transform | None, height: int) -> float | None:
