@@ -41,9 +41,9 @@ class Bench:
     turns: threading.Semaphore = field(default_factory=threading.Semaphore)  # how many blocks use the device at once
 
     @property
-    def bytes_read(self) -> int:
-        """Bytes of the tiles that were decoded so far."""
-        return self.reader.bytes_read + (self.view.bytes_read if self.view is not self.reader else 0)
+    def readers(self) -> set[Reader]:
+        """Of the scene and of its view, which may be one."""
+        return {self.reader, self.view}
 
 
 @dataclass(slots=True)

@@ -21,6 +21,7 @@ from pipeline.making import Making, Site, Submit
 from pipeline.plan import Plan
 from pipeline.predict import Stopwatch
 from pipeline.raster.access import PUBLISH_CACHE_BYTES, cache_of
+from pipeline.raster.seal import demand_unchanged
 from pipeline.report import Facts
 from pipeline.store.hierarchy import levels
 from pipeline.store.ledger import Ledger
@@ -91,6 +92,7 @@ def publish(
         picture, fold = ahead.picture(plan, facts().settled.interest.extent), facts().fold
         painting = paint.paint(folder.products, plan.network.card, fold.counts, plan.grid.scene.area, picture.shape[:2])
         quicklook.draw(picture, painting, plan.scene.name, folder.products / "quicklook.png")
+    demand_unchanged(plan.scene)  # what was drawn is of the image that was done
     files = {path.name: shard_at(path) for path in sorted(folder.products.iterdir())}
     for name in files:
         sync(folder.products / name)

@@ -30,6 +30,7 @@ from pipeline.network.shrink import Shrinking
 from pipeline.plan import Network, Plan
 from pipeline.predict import Bench, Made, Stopwatch, all_of, predict_block
 from pipeline.raster.reader import Reader
+from pipeline.raster.seal import demand_unchanged
 from pipeline.raster.source import Scene, row_areas
 from pipeline.settings import statuses
 from pipeline.store.record import Record, State
@@ -63,7 +64,7 @@ def bench(plan: Plan, hands: int = 1) -> Bench:
 
     Raises DeviceError where this process runs another numeric class than the plan, unless that lets classes be mixed.
     """
-    key = f"{plan.digest} {plan.store} {plan.scene.uri} {plan.recipe}"
+    key = _key(plan)
     with _opening:
         if key not in _benches:
             close_bench()
@@ -82,6 +83,10 @@ def bench(plan: Plan, hands: int = 1) -> Bench:
             turns = threading.Semaphore(2 if plan.choices.device == "cuda" else hands)
             _benches[key] = Bench(plan, engine, reader, view, Sink(Path(plan.store)), fence, turns)
         return _benches[key]
+
+
+def _key(plan: Plan) -> str:
+    return f"{plan.digest} {plan.store} {plan.scene.uri} {plan.recipe}"
 
 
 def _shrinking(plan: Plan) -> Shrinking:
@@ -106,24 +111,47 @@ def run_block(plan: Plan, block: int, attempt: int = 1, hands: int = 1) -> Recor
     inside the area: nothing is read) or FAILED, with the reason.
     Raises an InputError where no block of this plan could be done here.
     """
-    open_bench = bench(plan, hands)
-    watch = Stopwatch()
-    before = open_bench.bytes_read
+    readers, watch = bench(plan, hands).readers, Stopwatch()
+    before = _bytes_of(readers)
     try:
-        made = predict_block(open_bench, block, watch)
-        return put_block(open_bench, block, made, watch, attempt, open_bench.bytes_read - before)
+        open_bench, made = _predicted(plan, block, watch, hands)
+        return put_block(open_bench, block, made, watch, attempt, _bytes_of(readers) - before)
     except InputError:
+        _forget(plan)
         raise
     except Exception as error:  # noqa: BLE001 - whatever a block dies of is recorded with it, none is swallowed
         return Record(
             block=block,
             state=State.FAILED,
             seconds=watch.stopped(),
-            bytes_read=open_bench.bytes_read - before,
+            bytes_read=_bytes_of(readers) - before,
             peak=peak_memory(),
             attempts=attempt,
             reason=error.message if isinstance(error, BlockError) else f"{type(error).__name__}: {error}",
         )
+
+
+def _bytes_of(readers: set[Reader]) -> int:
+    """Bytes of the tiles that were decoded for this thread so far."""
+    return sum(reader.bytes_read for reader in readers)
+
+
+def _predicted(plan: Plan, block: int, watch: Stopwatch, hands: int) -> tuple[Bench, Made]:
+    """A block's pixels and what made them. Raises BlockError, SceneError where the image has changed."""
+    open_bench = bench(plan, hands)
+    try:
+        made = predict_block(open_bench, block, watch)
+    except Exception:
+        demand_unchanged(plan.scene)  # no block of it would do better
+        raise
+    demand_unchanged(plan.scene)
+    return open_bench, made
+
+
+def _forget(plan: Plan) -> None:
+    """Open anew for the next block: what is open may be of a file that is not there any more."""
+    with _opening:
+        _benches.pop(_key(plan), None)
 
 
 def do_block(plan: Plan, block: int, attempt: int, hands: int = 1) -> Outcome:

@@ -58,7 +58,7 @@ def fingerprint(path: Path, files: Iterable[Path]) -> str:
     try:
         whole = sum(file.stat().st_size for file in roles.values()) <= WHOLE
         for role, file in sorted(roles.items()):
-            content = _pam(file) if file.name.lower().endswith(".aux.xml") else _content(file, whole)
+            content = pam(file) if file.name.lower().endswith(".aux.xml") else _content(file, whole)
             if content:
                 digest.update(hashlib.blake2b(role.encode("utf-8", "surrogateescape")).digest())
                 digest.update(content)
@@ -84,7 +84,7 @@ def _content(file: Path, whole: bool) -> bytes:
         return digest.digest()
 
 
-def _pam(file: Path) -> bytes:
+def pam(file: Path) -> bytes:
     """What an .aux.xml says besides statistics; empty where it says nothing else."""
     text = file.read_bytes()
     try:

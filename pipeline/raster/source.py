@@ -23,6 +23,7 @@ from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
 from pipeline.raster.levels import Level
 from pipeline.raster.naming import demand_name, scene_name
+from pipeline.raster.seal import Seal, seal_of
 from pipeline.raster.slide import is_slide
 from pipeline.raster.ties import Ties, place_note, ties_of
 
@@ -71,6 +72,8 @@ class Scene:
         GDAL's name of the format, or OpenSlide.
     fingerprint
         Digest of the files that decide pixels.
+    seal
+        What is said of those files, for `seal.demand_unchanged`; of a scene of layers each of these has its own.
     ties
         Ground control points and RPCs, to be kept in the result.
     allow
@@ -110,6 +113,7 @@ class Scene:
     gain: tuple[float, ...] | None = None
     offset: tuple[float, ...] | None = None
     levels: tuple[Level, ...] = ()
+    seal: Seal = b""
 
     def __post_init__(self) -> None:
         if self.tile_bytes > LARGEST_TILE:
@@ -190,6 +194,8 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
         chosen = _chosen(path, dataset, bands, alpha)
         crs, transform, ties = crs_of(path, dataset), transform_of(dataset), ties_of(dataset)
         notes = (place_note(ties, crs, transform), _REMOTE if address.remote else None)
+        files = _files(address, dataset, allow)
+        seal = seal_of(address, files)
         return Scene(
             name=scene_name(uri) if name is None else name,
             uri=address.uri,
@@ -205,10 +211,11 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
             tile=tile_of(dataset, chosen),
             tile_bytes=tile_bytes_of(dataset, chosen, alpha),
             driver=dataset.driver,
-            fingerprint=fingerprint_of(address, _files(address, dataset, allow)),
+            fingerprint=fingerprint_of(address, files),
             ties=ties,
             allow=tuple(allow),
             notes=tuple(note for note in notes if note),
+            seal=seal,
         )
 
 

@@ -27,6 +27,7 @@ from pipeline.raster.access import environment
 from pipeline.raster.address import address_of
 from pipeline.raster.complaints import GDAL_ERRORS, reason
 from pipeline.raster.reader import Reader
+from pipeline.raster.seal import demand_unchanged
 from pipeline.raster.source import Scene, open_scene
 
 SIDE = 512  # of the staged tiles, in pixels
@@ -78,7 +79,7 @@ def stage(scene: Scene, folder: Path) -> Scene:
 
     Of a scene of layers, those that are slow to read have a folder each. Name and fingerprint stay those of the source;
     the bands become 1, 2, … in the order wanted. Memory holds `staging_rows` rows of all bands. Raises BlockError where
-    the source cannot be read, SceneError where the file cannot be written, RoomError where the
+    the source cannot be read, SceneError where it changes meanwhile or the file cannot be written, RoomError where the
     disk is full.
     """
     if scene.layers:
@@ -89,6 +90,7 @@ def stage(scene: Scene, folder: Path) -> Scene:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             _write(scene, partial, tag)
+            demand_unchanged(scene)
             partial.replace(target)
         except GDAL_ERRORS as error:
             if getattr(error, "errno", None) in FULL or not has_room(target.parent):

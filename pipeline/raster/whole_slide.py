@@ -8,10 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.errors import SceneError
+from pipeline.raster.address import address_of
 from pipeline.raster.fingerprint import fingerprint
 from pipeline.raster.ground import scaled
 from pipeline.raster.levels import Scale
 from pipeline.raster.naming import scene_name
+from pipeline.raster.seal import seal_of
 from pipeline.raster.slide import DRIVER, look_at
 from pipeline.raster.source import Scene
 
@@ -21,6 +23,7 @@ RGB = (1, 2, 3)
 def open_slide(path: Path, bands: Sequence[int] | None, name: str | None) -> Scene:
     """Open a slide as `open_scene` does other images; its bands are red, green and blue. Raises SceneError."""
     seen = look_at(path)
+    seal = seal_of(address_of(str(path)), seen.files)
     chosen = tuple(RGB if bands is None else bands)
     for band in chosen:
         if band not in RGB:
@@ -45,6 +48,7 @@ def open_slide(path: Path, bands: Sequence[int] | None, name: str | None) -> Sce
         fingerprint=fingerprint(path, seen.files),
         notes=seen.notes,
         levels=seen.levels,
+        seal=seal,
     )
 
 
