@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import count
 from math import ceil, floor
 
 from pipeline.errors import ModelError, SettingsError
 from pipeline.grid import CHUNK, Grid
-from pipeline.plan import Kind, Margin, Network
+from pipeline.plan import Kind, Margin, Network, Plan
 from pipeline.raster.source import Scene
 from pipeline.settings import Job
 
@@ -146,6 +147,21 @@ def cores_to_try(grid: Grid, block: int | None) -> list[int]:
     others = [grid.core * 2] if grid.core * 2 <= longest else []
     others += [grid.core // 2] if grid.core // 2 >= least and grid.core // 2 % grid.stride == 0 else []
     return [grid.core, *(core for core in others if not block or block % core == 0)]
+
+
+def narrower(plan: Plan) -> Plan | None:
+    """The plan with windows of at most half the core, one at a time, which make the same bytes; None: there is none.
+
+    Where windows decide pixels there is none, nor where the network's coarsest map would be smaller than sums in one
+    order need.
+    """
+    grid = plan.grid
+    smaller = (core for core in range(grid.core // 2, 0, -1) if grid.core % core == 0 == core % grid.stride)
+    core = next(smaller, 0)
+    if plan.margin.kind is not Kind.EXACT or not core or core + 2 * grid.margin < COARSEST * grid.stride:
+        return None
+    less = replace(grid, core=core)
+    return replace(plan, grid=less, recipe=replace(plan.recipe, window=less.window, batch=1))
 
 
 def _units_in_block(scene: Scene, unit: int, zoom: Fraction) -> int:

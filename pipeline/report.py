@@ -62,7 +62,7 @@ class Facts:
             "classes": self._classes(),
             "predicted_pixels": predicted,
             **self._ran(tally[State.DONE]),
-            "notes": list(self.settled.notes),
+            "notes": [*self.settled.notes, *self._less()],
             "margin": {
                 "pixels": plan.grid.margin,
                 "kind": plan.margin.kind.value,
@@ -76,11 +76,7 @@ class Facts:
             "identity": plan.identity,
             "identity_digest": plan.digest,
             "model": {"name": plan.network.card.name, "digest": plan.network.digest},
-            "memory": {
-                "planned": self.settled.budget.as_dict(),
-                "worker_peak": fold.peak,
-                "coordinator_peak": self.coordinator_peak,
-            },
+            "memory": self._memory(),
             "failures": self.failures(),
         }
 
@@ -95,6 +91,25 @@ class Facts:
             "agreement_with_cpu": choices.agreement,
             "batch": self.settled.plan.recipe.batch,
         }
+
+    def _memory(self) -> dict[str, Any]:
+        """What was planned and held in bytes; "held_less": blocks whose windows or batches had to be smaller."""
+        held = self.fold.held.items()
+        return {
+            "planned": self.settled.budget.as_dict(),
+            "worker_peak": self.fold.peak,
+            "coordinator_peak": self.coordinator_peak,
+            "held_less": [{"core": core, "batch": batch, "blocks": blocks} for (core, batch), blocks in held],
+        }
+
+    def _less(self) -> list[str]:
+        """A sentence for each size of window or batch that memory made smaller."""
+        plan = self.settled.plan
+        return [
+            f"Memory did not hold windows of {plan.grid.window} px, {plan.recipe.batch} at once: {blocks} of "
+            f"{len(plan.grid)} blocks were done with windows of {core + 2 * plan.grid.margin} px, {batch} at once."
+            for (core, batch), blocks in self.fold.held.items()
+        ]
 
     def failures(self) -> list[dict[str, Any]]:
         """The holes: which block, which pixels, where in the scene's CRS, why."""

@@ -7,6 +7,7 @@ bytes.
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +19,17 @@ from numpy.typing import NDArray
 from pipeline.aoi import fence_of, fenced
 from pipeline.budget import peak_memory, restart_peak
 from pipeline.carried import model_of
-from pipeline.errors import BlockError, DeviceError, InputError, portable
+from pipeline.errors import BlockError, DeviceError, InputError, RoomError, portable
 from pipeline.grid import Rect
+from pipeline.lay import narrower
 from pipeline.network.card import Card
-from pipeline.network.engine import Engine
+from pipeline.network.engine import Engine, EngineOutOfMemory
 from pipeline.network.fuse import fuse
 from pipeline.network.host import Recipe
 from pipeline.network.providers import CPU
 from pipeline.network.rescale import rescaled, trimmed
 from pipeline.network.shrink import Shrinking
-from pipeline.plan import Network, Plan
+from pipeline.plan import Kind, Network, Plan
 from pipeline.predict import Bench, Made, Stopwatch, all_of, predict_block
 from pipeline.raster.reader import Reader
 from pipeline.raster.seal import demand_unchanged
@@ -36,6 +38,7 @@ from pipeline.settings import statuses
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
 
+_log = logging.getLogger("maskmill")
 Outcome = Record | Exception
 _benches: dict[str, Bench] = {}  # at most one: the next plan takes its place
 _opening = threading.Lock()
@@ -115,7 +118,9 @@ def run_block(plan: Plan, block: int, attempt: int = 1, hands: int = 1) -> Recor
     before = _bytes_of(readers)
     try:
         open_bench, made = _predicted(plan, block, watch, hands)
-        return put_block(open_bench, block, made, watch, attempt, _bytes_of(readers) - before)
+        record = put_block(open_bench, block, made, watch, attempt, _bytes_of(readers) - before)
+        held = open_bench.plan.grid.core, open_bench.engine.at_once
+        return record if held == (plan.grid.core, plan.recipe.batch) else replace(record, held=held)
     except InputError:
         _forget(plan)
         raise
@@ -137,15 +142,52 @@ def _bytes_of(readers: set[Reader]) -> int:
 
 
 def _predicted(plan: Plan, block: int, watch: Stopwatch, hands: int) -> tuple[Bench, Made]:
-    """A block's pixels and what made them. Raises BlockError, SceneError where the image has changed."""
-    open_bench = bench(plan, hands)
-    try:
-        made = predict_block(open_bench, block, watch)
-    except Exception:
-        demand_unchanged(plan.scene)  # no block of it would do better
-        raise
-    demand_unchanged(plan.scene)
-    return open_bench, made
+    """A block's pixels and what made them: with smaller windows, where memory does not hold the plan's.
+
+    Raises BlockError, SceneError where the image has changed, RoomError where windows cannot be smaller.
+    """
+    while True:
+        open_bench = bench(plan, hands)
+        try:
+            made = predict_block(open_bench, block, watch)
+        except (EngineOutOfMemory, MemoryError):  # of the device, or of what is read for a window
+            tight = open_bench.plan
+        except Exception:
+            demand_unchanged(plan.scene)  # no block of it would do better
+            raise
+        else:
+            demand_unchanged(plan.scene)
+            return open_bench, made
+        del open_bench  # and its session, before there is another
+        _narrow(plan, tight)
+
+
+def _narrow(plan: Plan, tight: Plan) -> None:
+    """Have this process go on with smaller windows than those of `tight`, of which memory does not hold one."""
+    less, key = narrower(tight), _key(plan)
+    if less is None:
+        raise RoomError(
+            f"Memory does not hold one window of {tight.grid.window} px: this process had {peak_memory() >> 20} MiB at "
+            "most. "
+            + (
+                f"A core of {tight.grid.core} px cannot be smaller; give it more memory, by fewer --workers."
+                if tight.margin.kind is Kind.EXACT
+                else "Smaller ones would change pixels: give it more memory, by fewer --workers, or take a smaller "
+                "--window in another --out."
+            )
+        )
+    with _opening:
+        if key not in _benches or _benches[key].plan is not tight:  # another thread has done it
+            return
+        had = _benches.pop(key)
+        parts = had.reader, had.view, had.sink, had.fence, had.turns
+        del had
+        _benches[key] = Bench(less, _shrinking(less), *parts)
+    _log.warning(
+        "Memory does not hold one window of %d pixels. This process goes on with %d.",
+        tight.grid.window,
+        less.grid.window,
+    )
 
 
 def _forget(plan: Plan) -> None:
@@ -160,6 +202,11 @@ def do_block(plan: Plan, block: int, attempt: int, hands: int = 1) -> Outcome:
         return run_block(plan, block, attempt, hands)
     except InputError as error:
         return portable(error)
+    except MemoryError:
+        return RoomError(
+            f"Memory does not hold the network {plan.network.path}: this process had {peak_memory() >> 20} MiB at "
+            "most. Give it more memory, by fewer --workers."
+        )
 
 
 def put_block(open_bench: Bench, block: int, made: Made, watch: Stopwatch, attempt: int, bytes_read: int) -> Record:

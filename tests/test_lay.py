@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import ModelError, SettingsError
-from pipeline.grid import Stitch
-from pipeline.lay import COARSEST, lay_grid, rounded_up, stated_margin
+from pipeline.grid import Grid, Stitch
+from pipeline.lay import COARSEST, lay_grid, narrower, rounded_up, stated_margin
 from pipeline.network.field import Field
-from pipeline.plan import Kind, Network
+from pipeline.plan import Kind, Margin, Network, Plan, recipe_of
 from pipeline.settings import Job
 from tests.test_plan import MIXING, job, network, scene
 
@@ -163,3 +163,23 @@ def test_window_and_block_are_what_was_asked_for():
         job(window=76, block=192), network(field), scene(), stated_margin(job(margin="exact"), network(field))
     )
     assert (grid.window, grid.core, grid.margin, grid.block) == (76, 64, 6, 192)
+
+
+# Less memory
+
+
+@given(bounded(), st.integers(1, 60), st.integers(1, 3), st.integers(0, 2), st.sampled_from(Kind))
+def test_smaller_windows_are_those_of_a_grid_and_keep_the_order_of_sums(field, strides, cores, extra, kind):
+    core, margin = strides * field.stride, Margin(field.margin + extra * field.stride, kind, "")
+    grid = Grid(5000, 5000, field.stride, core, margin.pixels, core * cores, margin.stitch)
+    recipe = recipe_of(grid, scene(), job(), 4)
+    plan = Plan(scene(), network(field), grid, margin, recipe, None, (), {}, "")
+    while less := narrower(plan):
+        assert kind is Kind.EXACT
+        assert less.grid.core <= plan.grid.core // 2
+        assert less.grid.window == less.recipe.window >= COARSEST * field.stride
+        assert less.recipe.batch == 1
+        assert (less.grid.block, less.grid.margin) == (grid.block, grid.margin)
+        plan = less
+    if kind is Kind.EXACT and core % (2 * field.stride) == 0:
+        assert plan.grid.core < core or core // 2 + 2 * margin.pixels < COARSEST * field.stride

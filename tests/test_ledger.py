@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,7 @@ def records(draw):
         attempts=draw(st.integers(1, 9)),
         reason=draw(st.text('a"\\é\n\u2028', min_size=1)) if state is State.FAILED else None,
         spread=draw(st.none() | st.tuples(st.floats(0, 1e9), st.floats(0, 1, width=32))),
+        held=draw(st.none() | st.tuples(st.sampled_from([64, 128]), st.integers(1, 2))),
     )
 
 
@@ -100,6 +102,7 @@ def agree(fold, last):
     assert fold.bytes_read == sum(record.bytes_read for record in last.values())
     assert fold.bytes_written == sum(shard.length for record in last.values() for shard in record.shards.values())
     assert fold.peak == max((record.peak for record in last.values()), default=0)
+    assert fold.held == Counter(record.held for record in last.values() if record.held)
     spreads = [record.spread for record in last.values() if record.spread]
     assert fold.spread == (pytest.approx(sum(s for s, _ in spreads)), max((most for _, most in spreads), default=0))
 

@@ -33,6 +33,11 @@ class Shrinking:
         self._current()
 
     @property
+    def at_once(self) -> int:
+        """How many windows memory has held so far."""
+        return self._at_once
+
+    @property
     def numeric_class(self) -> str:
         """What results share: the engine's."""
         return self._current().numeric_class

@@ -95,6 +95,7 @@ class Fold:
         self._counts: _Columns[int] = _Columns(count, np.uint32)
         self._area: _Columns[int] = _Columns(count, np.float64)
         self._seconds: _Columns[str] = _Columns(count, np.float32)
+        self._held: _Columns[tuple[int, int]] = _Columns(count, np.uint8)
 
     def __len__(self) -> int:
         """How many blocks there are."""
@@ -114,6 +115,7 @@ class Fold:
         self._counts.set(block, record.counts)
         self._area.set(block, record.area or {})
         self._seconds.set(block, record.seconds)
+        self._held.set(block, {record.held: 1} if record.held else {})
         if record.reason is not None:
             self.reasons[block] = record.reason
         if record.ran is not None:
@@ -129,7 +131,7 @@ class Fold:
             return  # it is pending: nothing was known of it
         for column in self._single().values():
             column[block] = 0
-        for columns in (self._lengths, self._crcs, self._counts, self._area, self._seconds):
+        for columns in (self._lengths, self._crcs, self._counts, self._area, self._seconds, self._held):
             columns.clear(block)
         self.reasons.pop(block, None)
 
@@ -194,6 +196,11 @@ class Fold:
     def ran(self) -> dict[str, int]:
         """How many blocks were done by workers of each numeric class, where a run may mix several."""
         return {name: int((self._ran == number).sum()) for number, name in enumerate(self._classes, 1)}
+
+    @property
+    def held(self) -> dict[tuple[int, int], int]:
+        """How many blocks were done with (core in pixels, windows at once), where memory did not hold the plan's."""
+        return self._held.totals()
 
     def save(self, path: Path) -> None:
         """Write the columns as arrays of (blocks down, blocks across) into an .npz file, whole."""

@@ -53,6 +53,8 @@ class Record:
         (sum, greatest) of the disagreement between the windows that cover its pixels, where it was blended.
     ran
         The numeric class of the worker that did it, where a run may mix several.
+    held
+        (core in pixels, windows at once) that memory held, where it did not hold those of the plan.
 
     Raises ValueError where a number is negative or not finite, or a failed block has no reason.
 
@@ -70,6 +72,7 @@ class Record:
     reason: str | None = None
     spread: tuple[float, float] | None = None
     ran: str | None = None
+    held: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if self.state is State.PENDING:
@@ -88,7 +91,7 @@ class Record:
         said["counts"] = self.counts
         said["seconds"] = {stage: round(spent, 6) for stage, spent in self.seconds.items()}
         said["bytes_read"], said["peak"] = self.bytes_read, self.peak
-        optional = {"area": self.area, "reason": self.reason, "spread": self.spread, "ran": self.ran}
+        optional = {"area": self.area, "reason": self.reason, "spread": self.spread, "ran": self.ran, "held": self.held}
         return to_line(said | {name: value for name, value in optional.items() if value is not None})
 
     @classmethod
@@ -100,7 +103,7 @@ class Record:
     def from_dict(cls, said: Mapping[str, Any]) -> Record:
         """The record that a line's contents say; ValueError where they say no record."""
         try:
-            area, spread = said.get("area"), said.get("spread")
+            area, spread, held = said.get("area"), said.get("spread"), said.get("held")
             return cls(
                 block=said["block"],
                 state=State[said["state"].upper()],
@@ -114,6 +117,7 @@ class Record:
                 reason=said.get("reason"),
                 spread=None if spread is None else (spread[0], spread[1]),
                 ran=said.get("ran"),
+                held=None if held is None else (held[0], held[1]),
             )
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"no record: {error!r}") from error
