@@ -103,6 +103,23 @@ def test_a_worker_that_dies_is_replaced_within_the_run(folder):
     assert_same(folder, "worker")
 
 
+def test_a_second_command_on_one_output_is_refused_and_harms_nothing(folder):
+    run = start(folder, "two")
+    try:
+        while blocks_done(folder, "two") < 5:
+            assert run.poll() is None
+            time.sleep(0.02)
+        run.send_signal(signal.SIGSTOP)  # so that it does not end meanwhile
+        second = subprocess.run([*command(folder, "two"), "--json"], capture_output=True, text=True, timeout=110)
+        run.send_signal(signal.SIGCONT)
+        assert run.wait(timeout=200) == 0
+    finally:
+        run.kill()
+    assert second.returncode == 2
+    assert f"is held by a run of scene (process {run.pid} on " in json.loads(second.stdout.splitlines()[-1])["error"]
+    assert_same(folder, "two")
+
+
 def is_worker(process: psutil.Process) -> bool:
     line = " ".join(process.cmdline())
     return "spawn_main" in line and "resource_tracker" not in line
