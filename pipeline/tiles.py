@@ -59,7 +59,7 @@ def put_piece(sink: Sink, product: Product, level: int, rect: Rect, path: Path) 
     tiles = compressed(product, sink.read(product.name, rect, level))
     down, across = -(-rect.height // TILE), -(-rect.width // TILE)
     head = np.array([down, across, *(len(tile) for tile in tiles)], _COUNT)
-    put_unsynced(path, head.tobytes() + b"".join(_dressed(tile) for tile in tiles))
+    put_unsynced(path, head.tobytes() + b"".join(_dressed(tile) for tile in tiles), sink.path)
 
 
 def compressed(product: Product, raster: NDArray[Any]) -> list[bytes]:

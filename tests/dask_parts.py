@@ -36,12 +36,14 @@ def ended(process: subprocess.Popen, how: int = signal.SIGTERM) -> None:
 
 
 @contextmanager
-def scheduler(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen, str]]:
+def scheduler(
+    folder: Path, *flags: str, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[subprocess.Popen, str]]:
     """A scheduler on the loopback: its process and its address."""
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     said = ["--host", "127.0.0.1", "--port", "0", "--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(file)]
-    process = started("scheduler", *said, *flags, folder=folder)
+    process = started("scheduler", *said, *flags, folder=folder, **(environment or {}))
     try:
         while not (file.exists() and file.read_text()):
             assert process.poll() is None

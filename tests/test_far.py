@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import signal
 import subprocess
 import time
@@ -165,6 +166,24 @@ def test_a_worker_that_is_told_to_leave_gives_its_blocks_back(folder, tmp_path):
         _, said = command.communicate(timeout=100)
     assert command.returncode == 0, said
     assert_same(folder, "left")
+
+
+def test_a_worker_that_comes_back_when_all_is_done_makes_nothing_anew(folder, tmp_path):
+    soon = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
+    with ExitStack() as stack:
+        _, address = stack.enter_context(scheduler(tmp_path, environment=soon))
+        away, _ = (stack.enter_context(worker(tmp_path, address, "--no-nanny")) for _ in range(2))
+        command, ledger = begun(folder, "away", address)
+        while not (ledger / "journal.jsonl").exists() or len(read_ledger(ledger)[1].of(State.PENDING)) > 400:
+            assert command.poll() is None
+            time.sleep(0.02)
+        os.killpg(away.pid, signal.SIGSTOP)
+        _, said = command.communicate(timeout=100)
+        assert command.returncode == 0, said
+        os.killpg(away.pid, signal.SIGCONT)
+        time.sleep(3)  # enough for the block that it had in hand
+    assert_same(folder, "away")
+    assert not (folder / "away" / "scene" / ".stage").exists()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ again after growing pauses; one that stays away is a sentence that ends the run,
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import uuid
@@ -86,6 +87,11 @@ def insist(path: Path, act: Callable[[], Result], patience: float | None = None)
         pause, tries = min(2 * pause, LONGEST_PAUSE), tries + 1
 
 
+def _demand(root: Path | None) -> None:
+    if root is not None and not root.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"{root} is there no more")
+
+
 def _refusal(path: Path, error: OSError, tries: str = "") -> InputError:
     reason = error.strerror or str(error).rstrip(".") or type(error).__name__
     if error.errno in FULL or (error.errno is None and not has_room(path.parent)):
@@ -93,14 +99,19 @@ def _refusal(path: Path, error: OSError, tries: str = "") -> InputError:
     return SettingsError(f"{path} cannot be written ({reason}{tries}): check its folder, its owner and its disk.")
 
 
-def put_whole(path: Path, data: bytes, *, stage: Path | None = None, patience: float | None = None) -> None:
+def put_whole(
+    path: Path, data: bytes, *, stage: Path | None = None, root: Path | None = None, patience: float | None = None
+) -> None:
     """Write `data` to `path` so that the file is the old one or the new one at every instant, and synced after.
 
     The part-written file lies in `stage` (on the same file system), or beside `path` where none is given. Folders are
-    made as needed. Raises RoomError where the disk is full, SettingsError for other refusals, both as `insist` does.
+    made as needed, but for `root`: where that is gone, what is late by then (a worker that was away, and whose block
+    another has done) makes nothing anew. Raises RoomError where the disk is full, SettingsError for other refusals,
+    both as `insist` does.
     """
 
     def put() -> None:
+        _demand(root)
         _make(path.parent)
         written = _partial(path, data, stage)
         try:
@@ -113,10 +124,14 @@ def put_whole(path: Path, data: bytes, *, stage: Path | None = None, patience: f
     insist(path, put, patience)
 
 
-def put_unsynced(path: Path, data: bytes) -> None:
-    """Write a file that is made anew after a power cut: whole or absent for all who look. Raises like `put_whole`."""
+def put_unsynced(path: Path, data: bytes, root: Path) -> None:
+    """Write a file that is made anew after a power cut: whole or absent for all who look.
+
+    `root` is a folder without which it has no use. Raises like `put_whole`.
+    """
 
     def put() -> None:
+        _demand(root)
         path.parent.mkdir(parents=True, exist_ok=True)
         _partial(path, data, None, synced=False).replace(path)
 

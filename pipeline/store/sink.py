@@ -61,7 +61,7 @@ class Sink:
             remove(file)
             return ABSENT
         content = buffer.to_bytes()
-        put_whole(file, content, stage=stage_of(self.path))
+        put_whole(file, content, stage=stage_of(self.path), root=self.path)
         return shard_of(content)
 
     def read(self, product: str, rect: Rect, level: int = 0) -> NDArray[Any]:

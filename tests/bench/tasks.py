@@ -21,8 +21,8 @@ from pipeline.document import load_job
 from pipeline.errors import BlockError
 from pipeline.grid import Grid, Rect
 from pipeline.plan import Plan
+from pipeline.run import lay_out
 from pipeline.settings import SceneEntry
-from pipeline.store.hierarchy import create
 from pipeline.store.ledger import Ledger
 from pipeline.store.objects import Shard
 from pipeline.store.record import Record, State
@@ -65,7 +65,7 @@ def _plan(folder: Path, model: str) -> Plan:
     said = {"scenes": [str(scene)], "model": model, "out": folder / "out", "device": "cpu", "window": 368}
     with Office.of(load_job(None, said)) as office:
         plan = office.settle(SceneEntry(name="scene", uri=str(scene)), None).plan
-    create(folder / "store", plan.grid, plan.products, plan.grid.chunk)
+    lay_out(plan, folder / "store")
     sides = {one.name: getattr(plan.grid, one.name) for one in fields(Grid)}
     return replace(plan, grid=NoGrid(**sides)).on(str(folder / "store"))
 
