@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOR_EVER = 1 << 20
 
-# What writes and syncs files whose names hold FLAKY_FILES, and does not while there are bytes in the file FLAKY_LEFT:
-# each refusal takes one of them, unless there are very many.
+# What reads, writes and syncs files whose names hold FLAKY_FILES, and does not while there are bytes in the file
+# FLAKY_LEFT: each refusal takes one of them, unless there are very many.
 _SOURCE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -45,6 +45,21 @@ static int refused(int fd) {
 ssize_t write(int fd, const void *from, size_t count) {
     ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
     return refused(fd) ? -1 : real(fd, from, count);
+}
+
+ssize_t read(int fd, void *into, size_t count) {
+    ssize_t (*real)(int, void *, size_t) = dlsym(RTLD_NEXT, "read");
+    return refused(fd) ? -1 : real(fd, into, count);
+}
+
+ssize_t pread64(int fd, void *into, size_t count, off64_t at) {
+    ssize_t (*real)(int, void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pread64");
+    return refused(fd) ? -1 : real(fd, into, count, at);
+}
+
+size_t fread(void *into, size_t size, size_t count, FILE *file) {
+    size_t (*real)(void *, size_t, size_t, FILE *) = dlsym(RTLD_NEXT, "fread");
+    return refused(fileno(file)) ? 0 : real(into, size, count, file);
 }
 
 int fsync(int fd) {

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from pipeline.settings import Job
-from tests.faults import FOR_EVER, flaky, on_small_disk
+from tests.faults import FOR_EVER, flaky, in_python, on_small_disk
 from tests.mill import last_json, maskmill, world, write_job
 from tests.oracle import noise, run_here, save_model, save_scene, small_unet, tree
 
@@ -70,6 +70,42 @@ def _refuse_and_go_on(place, tmp_path, part, number, said):
     second = _run(place, out)
     assert second.returncode == 0, second.stderr
     _assert_good(place, out)
+
+
+READ = """
+import os, sys
+from pathlib import Path
+from pipeline.settings import Job
+from tests.oracle import do_blocks, opened
+
+source, left = Path(sys.argv[1]), Path(os.environ["FLAKY_LEFT"])
+job = Job.model_validate_json((source / "job.json").read_text()).model_copy(update={"out": source / "holes"})
+refusals = left.read_bytes()
+for harmed in (True, True, False):
+    left.write_bytes(b"")
+    with opened(job) as run:
+        print(*run.todo, sep=",")
+        if harmed:
+            kept = len(run.ledger.fold) - 2 if len(run.todo) > 2 else 0
+            do_blocks(run, run.todo[:kept])
+            left.write_bytes(refusals)
+            do_blocks(run, run.todo[kept:])
+        else:
+            do_blocks(run, run.todo)
+        left.write_bytes(b"")
+        print(*(failure["reason"] for failure in run.finish(lambda *_: None)["failures"]), sep="|")
+"""
+
+
+def test_what_a_disk_does_not_give_is_a_hole_and_a_later_run_tries_and_heals_that_alone(shop, tmp_path):
+    done = in_python(READ, shop, **flaky(tmp_path).refuses("scene.tif", FOR_EVER, errno.EIO))
+    assert done.returncode == 0, done.stderr
+    everything, failed, last, again, left, healed = done.stdout.split("\n")[:6]
+    assert everything == ",".join(map(str, range(16)))
+    assert (last, left) == ("14,15", "14,15")
+    assert failed.count("scene.tif cannot be read") == again.count("scene.tif cannot be read") == 2
+    assert healed == ""
+    assert tree(shop / "holes/scene/mask.zarr") == tree(shop / "out/scene/mask.zarr")
 
 
 FILL = """
