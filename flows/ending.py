@@ -30,11 +30,10 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, stop)
     try:
-        code = app(arguments, prog_name="maskmill", standalone_mode=False)
+        code = _run(app, arguments)
     except Exception as error:  # noqa: BLE001  # the one place where everything that is left over is told
         code, sentence = _told(error)
     else:
-        # ^ Typer turns a KeyboardInterrupt into 130.
         if code not in (STOPPED, TERMINATED):
             return int(code or 0)
         code = TERMINATED if signal.SIGTERM in signals else code
@@ -43,6 +42,15 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
         exec("")  # noqa: S102
         sentence = "Stopped. What was finished is kept; the same command goes on from there."
     return _fail(code, sentence, as_json="--json" in arguments)
+
+
+def _run(app: typer.Typer, arguments: Sequence[str]) -> int | None:
+    """Run the command. Typer turns a KeyboardInterrupt into 130, but for one that comes before it has begun."""
+    try:
+        code: int | None = app(arguments, prog_name="maskmill", standalone_mode=False)
+    except KeyboardInterrupt:
+        return STOPPED
+    return code
 
 
 def _told(error: Exception) -> tuple[int, str]:

@@ -289,3 +289,15 @@ def test_another_process_and_threads_write_the_same_bytes(tmp_path):
     command = [sys.executable, "-c", PUT_ELSEWHERE, str(tmp_path / "b" / "mask.zarr")]
     subprocess.run(command, check=True, env=environment)
     assert tree(tmp_path / "a" / "mask.zarr") == tree(tmp_path / "b" / "mask.zarr")
+
+
+def test_what_comes_when_the_hierarchy_is_gone_makes_nothing_anew(tmp_path):
+    grid = Grid(128, 128, 2, 64, 2, 64)
+    store = tmp_path / "scene" / ".stage" / "mask.zarr"
+    sink = lay_out(store, grid, (Product("mask"),))
+    sink.put("mask", grid.owned(0), pixels(grid, 0, Product("mask")))
+    store.rename(tmp_path / "scene" / "mask.zarr")
+    store.parent.rename(tmp_path / "elsewhere")
+    with pytest.raises(SettingsError, match="is there no more"):
+        sink.put("mask", grid.owned(2), pixels(grid, 2, Product("mask")))
+    assert [path.name for path in (tmp_path / "scene").iterdir()] == ["mask.zarr"]
