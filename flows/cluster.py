@@ -11,6 +11,7 @@ from distributed import Client, LocalCluster
 from distributed.security import Security
 
 from flows.gpus import OneGpu
+from flows.upkeep import kept
 from pipeline.child import ONE_THREAD, interrupts_held
 from pipeline.errors import ClusterError
 
@@ -23,6 +24,7 @@ SETTINGS = {
     "distributed.worker.profile.enabled": False,  # a look at the stack every 10 ms, which nobody reads
     "distributed.admin.tick.interval": "1s",  # every 20 ms, in all processes, it takes 4 % of two cores
     "distributed.admin.system-monitor.interval": "10s",
+    "distributed.deploy.lost-worker-timeout": "60s",  # a restart that takes longer than this is ended, by default 15 s
     "distributed.scheduler.allowed-failures": 0,  # a worker's death is told at once; `feed` finds the block that did it
 }
 TRIES = 3
@@ -43,7 +45,9 @@ def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> I
         ExitStack() as stack,
     ):
         with interrupts_held():
-            client = stack.enter_context(Client(_started(stack, workers, threads)))
+            cluster = _started(stack, workers, threads)
+            client = stack.enter_context(Client(cluster))
+            stack.enter_context(kept(cluster))
         if gpus:
             client.register_plugin(OneGpu(gpus))
         yield client
@@ -54,21 +58,21 @@ def _started(stack: ExitStack, workers: int, threads: int) -> LocalCluster:
     reason: Exception | None = None
     for _ in range(TRIES):
         try:
-            return stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=threads,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address=None,
-                    # Without one its HTTP server would ask for 8787, and complain where another has that.
-                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
-                    memory_limit=None,
-                    # A scheduler runs whatever it is sent: only this process has the key.
-                    security=Security.temporary(),
-                    silence_logs=QUIET,
-                )
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=threads,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                # Without one its HTTP server would ask for 8787, and complain where another has that.
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                memory_limit=None,
+                # A scheduler runs whatever it is sent: only this process has the key.
+                security=Security.temporary(),
+                silence_logs=QUIET,
             )
+            stack.enter_context(cluster)
+            return cluster
         except (RuntimeError, OSError) as error:
             reason = error
     raise ClusterError(f"Dask's workers do not start ({' '.join(str(reason).split())}).") from reason
@@ -76,7 +80,8 @@ def _started(stack: ExitStack, workers: int, threads: int) -> LocalCluster:
 
 def quiet() -> None:
     """Have Dask say nothing by itself."""
-    for name in [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]:
+    names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "distributed"]
+    for name in [*names, "tornado.application"]:  # where a worker that does not start is reported with its traceback
         logging.getLogger(name).setLevel(QUIET)
 
 

@@ -21,6 +21,7 @@ from distributed.security import Security
 
 from flows.cluster import ENVIRONMENT, SETTINGS, quiet
 from flows.hand import Terms, greet
+from flows.upkeep import kept
 from pipeline.carried import carried, keep, lacks
 from pipeline.child import Ended, Result, interrupts_held
 from pipeline.errors import ClusterError, LackingError, MaskmillError
@@ -103,6 +104,8 @@ def _started(asked: ClusterClass, workers: int | None) -> Iterator[Client]:
                 elif workers:
                     cluster.scale(workers)
                 client = stack.enter_context(Client(cluster, set_as_default=False))
+                if not asked.adapt:
+                    stack.enter_context(kept(cluster))
         except Exception as error:  # anything: it is another's code
             said = " ".join(str(error).split()) or type(error).__name__
             raise ClusterError(f"{asked.path} does not start ({said}); see `cluster: arguments`.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
-from flows.far import lost, named, reaching, send_model
+from flows.far import SAID_AGAIN, lost, named, reaching, send_model
 from flows.hand import Errand, Terms, Told, do_blocks
 from flows.patience import Patience
 from pipeline.errors import ClusterError, LackingError, MaskmillError
@@ -28,6 +29,7 @@ LOOK = 1.0  # seconds: how often the cluster is looked at while nothing comes
 DEATHS = 2  # after so many of its workers' a block is done alone
 ENOUGH = 3  # times that a worker is sent a network which it then lacks
 MANY, SEVERAL = 1_000_000, 8  # from so many blocks on a future carries several
+_log = logging.getLogger("maskmill")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Feed:
     _ended: SimpleQueue[Future[Told]] = field(default_factory=SimpleQueue)
     _deaths: Counter[int] = field(default_factory=Counter)
     _sent: Counter[str] = field(default_factory=Counter)  # how often a worker was sent the network
+    _sent_last: dict[str, float] = field(default_factory=dict)  # and when
+    _heard: float = field(default_factory=time.monotonic)  # when the last block came, or the last word about none
 
     def records(self, blocks: Iterable[int], several: int = 1) -> Iterator[Record]:
         """Yield the blocks' records as they come, in no order; so many blocks travel together.
@@ -73,7 +77,9 @@ class Feed:
                         future = self._ended.get(timeout=LOOK)
                     except Empty:
                         self._demand_scheduler()
+                        self._say_none()
                         continue
+                    self._heard = time.monotonic()
                     yield from self._taken(future)
         finally:
             if self._running and self.client.status == "running":
@@ -108,6 +114,12 @@ class Feed:
         if self.client.status != "running":
             raise lost(self.client)
 
+    def _say_none(self) -> None:
+        """Tell, now and then, that there is nobody to wait for but those who may come."""
+        if time.monotonic() - self._heard > SAID_AGAIN and not self.client.nthreads():
+            _log.warning("No worker is left; %d blocks wait until one comes.", len(self._running))
+            self._heard = time.monotonic()
+
     def _taken(self, future: Future[Told]) -> Iterator[Record]:
         one = self._running.pop(future, None)
         if one is None:  # heard of already
@@ -132,11 +144,14 @@ class Feed:
 
     def _judged(self, one: _Try, block: int, attempt: int, outcome: Outcome, worker: str) -> Iterator[Record]:
         if isinstance(outcome, LackingError):
+            self._waiting.append(_Try(((block, attempt),)))
+            if one.started <= self._sent_last.get(worker, 0.0):  # it was on its way before the network was
+                return
             if self._sent[worker] == ENOUGH:
                 raise named(outcome, worker)
-            self._sent[worker] += 1
             send_model(self.client, self.plan.network, [worker])
-            self._waiting.append(_Try(((block, attempt),)))
+            self._sent[worker] += 1
+            self._sent_last[worker] = time.monotonic()
         elif isinstance(outcome, Exception):
             raise named(outcome, worker) if self.terms and isinstance(outcome, MaskmillError) else outcome
         elif outcome.state is State.FAILED and attempt < self.attempts:

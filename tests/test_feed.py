@@ -194,14 +194,14 @@ def test_a_block_that_hangs_is_ended_and_done_again(folder, tmp_path):
     plan = planned(folder, tmp_path / "out")
     plan = replace(plan, grid=SlowGrid(**sides(plan), slow=(2,), tried=str(tmp_path / "tried")))
     with local_cluster(1) as client:
-        found = by_block(feed(client, plan, range(5), 1, hands=1, patience=Patience(least=3.0)))
+        found = by_block(feed(client, plan, range(5), 1, hands=1, patience=Patience(least=9.0)))
     assert {record.state for record in found.values()} == {State.DONE}
 
 
 def test_a_block_that_always_hangs_is_given_up_and_no_other_is(folder, done, tmp_path):
     plan = planned(folder, tmp_path)
     plan = replace(plan, grid=SlowGrid(**sides(plan), slow=(2,)))
-    found = by_block(done(plan, range(5), 1, patience=Patience(least=3.0)))
+    found = by_block(done(plan, range(5), 1, patience=Patience(least=9.0)))
     assert {block for block, record in found.items() if record.state is State.FAILED} == {2}
     assert "took more than" in found[2].reason
 

@@ -1,0 +1,51 @@
+"""A worker that dies comes back, also where Dask's own supervision gives it up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import dask
+import pytest
+
+from flows.cluster import local_cluster
+from flows.far import far_cluster
+from pipeline.settings import ClusterClass
+
+GIVEN_UP = {"distributed.deploy.lost-worker-timeout": "1s"}
+
+
+def pid_of(client, but: int | None = None) -> int:
+    """The process of a cluster's only worker, once it is another than that one."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for nanny in list(client.cluster.workers.values()):
+            if nanny.pid and nanny.pid != but:
+                return nanny.pid
+        time.sleep(0.01)
+    raise AssertionError("no worker")
+
+
+@pytest.mark.parametrize("kind", ["local", "class"])
+def test_a_worker_whose_restart_takes_long_is_replaced(kind):
+    asked = ClusterClass(path="distributed.LocalCluster", arguments={"n_workers": 1, "dashboard_address": None})
+    with local_cluster(1) if kind == "local" else far_cluster(asked, None) as client, dask.config.set(GIVEN_UP):
+        first = pid_of(client)
+        os.kill(first, signal.SIGKILL)
+        second = pid_of(client, but=first)
+        os.kill(second, signal.SIGSTOP)  # a machine with much else to do
+        third = pid_of(client, but=second)
+        assert client.submit(os.getpid).result(timeout=60) == third
+        os.kill(second, signal.SIGCONT)  # which comes up late, and is not needed any more
+    with pytest.raises(ProcessLookupError):  # it was ended with the others
+        os.kill(second, 0)
+
+
+def test_a_worker_that_is_killed_while_it_starts_is_replaced():
+    with local_cluster(1) as client:
+        process = pid_of(client)
+        for _ in range(3):
+            os.kill(process, signal.SIGKILL)
+            process = pid_of(client, but=process)
+        assert client.submit(os.getpid).result(timeout=60) == process
