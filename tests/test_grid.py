@@ -33,17 +33,21 @@ def grids(draw, stitch: Stitch | None = None) -> Grid:
 
 @st.composite
 def zoomed(draw) -> Grid:
-    """Grids whose view has other pixels than the scene."""
+    """Grids whose view has other pixels than the scene; at most 20 cores and 10 blocks to a side."""
     stride = draw(st.integers(1, 4))
+    core = stride * draw(st.integers(1, 6))
+    zoom = draw(st.fractions(Fraction(1, 12), 12, max_denominator=12).filter(lambda zoom: zoom != 1))
+    longest = max(1, min(90, math.floor(20 * core / zoom)))
+    height, width = draw(st.integers(1, longest)), draw(st.integers(1, longest))
     return Grid(
-        height=draw(st.integers(1, 90)),
-        width=draw(st.integers(1, 90)),
+        height=height,
+        width=width,
         stride=stride,
-        core=stride * draw(st.integers(1, 6)),
+        core=core,
         margin=stride * draw(st.integers(0, 5)),
-        block=draw(st.integers(1, 60)),
+        block=draw(st.integers(math.ceil(max(height, width) / 10), 60)),
         stitch=draw(st.sampled_from(Stitch)),
-        zoom=draw(st.fractions(Fraction(1, 12), 12, max_denominator=12).filter(lambda zoom: zoom != 1)),
+        zoom=zoom,
     )
 
 
