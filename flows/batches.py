@@ -5,59 +5,63 @@ A Prefect task costs milliseconds and database rows: a large scene is one task, 
 
 from __future__ import annotations
 
-import glob
 import os
 from pathlib import Path
+from typing import Any
 
-from pipeline.errors import SceneError, SettingsError
-from pipeline.raster.address import shown
-from pipeline.raster.naming import scene_name
-from pipeline.settings import Job, SceneEntry
+from flows.listing import listed
+from flows.sources.listed import LeftOut
+from flows.zoo import model_path
+from pipeline.errors import SettingsError
+from pipeline.raster.address import absolute
+from pipeline.settings import Device, Job, SceneEntry
 
 LARGE_BYTES = 32 * 2**20  # a file from here on is a task of its own
 SCENES_PER_TASK = 64
 
 
-def expanded(job: Job) -> tuple[SceneEntry, ...]:
-    """The job's scenes with their globs resolved and their names made, in the job's order.
+def expanded(job: Job, left: LeftOut | None = None) -> tuple[SceneEntry, ...]:
+    """The job's scenes, each with its name, in the job's order; `left` takes what is left out, and why.
 
-    Raises SceneError where a glob matches nothing, and SettingsError where two scenes have one name.
+    Raises what `listed` raises.
     """
-    entries: dict[str, SceneEntry] = {}
-    for said in job.scenes:
-        for entry in _entries(said):
-            other = entries.get(entry.name)
-            if other is None:
-                entries[entry.name] = entry
-            elif os.path.realpath(other.uri) != os.path.realpath(entry.uri):
-                raise SettingsError(
-                    f"Two scenes would be called {entry.name}: {shown(other.uri)} and {shown(entry.uri)}; give them "
-                    "names in a job file, such as `scenes: [{name: north, uri: a/image.tif}, {name: south, uri: "
-                    "b/image.tif}]`."
-                )
-    return tuple(entries.values())
+    return tuple(scene.entry for scene in listed(job, left))
 
 
-def _entries(said: str | SceneEntry) -> list[SceneEntry]:
-    if isinstance(said, SceneEntry):
-        return [said]
-    uris = [said]
-    if "://" not in said and glob.has_magic(said) and not os.path.exists(said):  # noqa: PTH110  # Path.exists raises for a long name
-        uris = sorted(glob.glob(said, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
-        if not uris:
-            raise SceneError(f"No file matches {said}; put the pattern in quotes if the shell should leave it alone.")
-    return [SceneEntry(name=scene_name(uri), uri=uri) for uri in uris]
+def placed(job: Job, left: LeftOut | None = None) -> tuple[Job, tuple[SceneEntry, ...]]:
+    """The job, and its scenes, with its paths as workers on other machines find them and its cluster's device.
+
+    Raises SettingsError where the two exclude each other, and what `expanded` raises.
+    """
+    if job.cluster == "gpus" and job.device is Device.CPU:
+        raise SettingsError("`cluster: gpus` has no workers for `device: cpu`; take `local`.")
+    scenes = expanded(job, left)
+    more: dict[str, Any] = {"scenes": scenes, "settle": 0.0}
+    if job.cluster == "gpus":
+        more["device"] = Device.CUDA
+    if job.far:
+        scenes = tuple(_absolute(entry) for entry in scenes)
+        more |= {"scenes": scenes, "out": job.out.resolve(), "model": str(model_path(job.model).resolve())}
+    return job.model_copy(update=more), scenes
 
 
-def batched(job: Job) -> list[Job]:
-    """The same job in parts: each large scene alone, small ones together, in order.
+def _absolute(entry: SceneEntry) -> SceneEntry:
+    """A scene by names that do not depend on the folder that one is in."""
+    bands = entry.bands and {
+        name: one.model_copy(update={"file": absolute(one.file)}) for name, one in entry.bands.items()
+    }
+    return entry.model_copy(update={"uri": absolute(entry.uri), "bands": bands})
+
+
+def batched(job: Job, left: LeftOut | None = None) -> list[Job]:
+    """The same job in parts: each large scene alone, small ones together, in order; `left` as above.
 
     Raises what `expanded` raises.
     """
     parts: list[list[SceneEntry]] = []
     room = 0
-    for entry in expanded(job):
-        if _large(entry.uri):
+    for entry in expanded(job, left):
+        if entry.bands or _large(entry.uri):
             parts.append([entry])
             room = 0
         elif room:
@@ -66,7 +70,7 @@ def batched(job: Job) -> list[Job]:
         else:
             parts.append([entry])
             room = SCENES_PER_TASK - 1
-    return [job.model_copy(update={"scenes": tuple(part)}) for part in parts]
+    return [job.model_copy(update={"scenes": tuple(part), "settle": 0.0}) for part in parts]
 
 
 def _large(uri: str) -> bool:

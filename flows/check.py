@@ -14,12 +14,12 @@ import numpy as np
 import rasterio
 import yaml
 
-from flows.batches import expanded
 from flows.ending import COMPLETE, NOT_STARTED, UNEXPECTED
+from flows.listing import listed
 from flows.tasks import Office
 from flows.zoo import model_path
 from pipeline.child import in_child
-from pipeline.errors import BlockError, InputError
+from pipeline.errors import BlockError, InputError, SceneError
 from pipeline.grid import CHUNK, Rect
 from pipeline.network.card import Card
 from pipeline.network.field import Field
@@ -157,7 +157,7 @@ def _tried(job: Job, card: Card, on_scene: bool) -> tuple[Settled, dict[str, Any
     """Plan a block of one core and do it in a child process, on the scene's middle or on noise."""
     with tempfile.TemporaryDirectory(prefix="maskmill-") as folder:
         if on_scene:
-            entry = expanded(job)[0]
+            entry = _first(job)
         else:
             entry = SceneEntry(name="noise", uri=str(_noise(Path(folder), card)))
             job = job.model_copy(update={"bands": None, "resolution": None})
@@ -175,6 +175,14 @@ def _tried(job: Job, card: Card, on_scene: bool) -> tuple[Settled, dict[str, Any
         "fallback": settled.probe.fallback,
         "seconds_per_window": settled.probe.seconds,
     }
+
+
+def _first(job: Job) -> SceneEntry:
+    """The first scene of a job. Raises SceneError where it has none."""
+    found = next(listed(job.model_copy(update={"settle": 0.0})), None)
+    if found is None:
+        raise SceneError("The job names no scene that is there.")
+    return found.entry
 
 
 def _noise(folder: Path, card: Card) -> Path:

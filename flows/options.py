@@ -85,7 +85,9 @@ def job_of(given: Mapping[str, Any], path: Path | None) -> Job:
         flags["bands"] = _numbers("--bands", flags["bands"])
     if "products" in flags:
         flags["products"] = [name.strip() for name in flags["products"].split(",")]
-    return load_job(path.resolve() if path else None, flags)
+    job = load_job(path.resolve() if path else None, flags)
+    # What is named by hand is meant to be done now.
+    return job.model_copy(update={"settle": 0.0}) if "scenes" in flags and job.settle is None else job
 
 
 def warm_child() -> Child:

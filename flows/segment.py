@@ -36,6 +36,7 @@ from prefect.tasks import exponential_backoff  # noqa: E402
 from flows.batches import batched  # noqa: E402
 from flows.screen import Lines, Moved, masked  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
+from flows.sources.listed import LeftOut  # noqa: E402
 from flows.tasks import run_job  # noqa: E402
 from pipeline.child import interrupts_held  # noqa: E402
 from pipeline.document import load_job  # noqa: E402
@@ -114,10 +115,13 @@ def _start_server() -> None:
 def _done(job: Job) -> dict[str, Any]:
     if _onlooker.get() is None:
         _onlooker.set(Lines())
-    parts = batched(job)
+    parts = batched(job, left := LeftOut())
+    for note in left.notes():
+        _log.warning("%s", note)
     meter = Meter(sum(len(part.scenes) for part in parts))
     _meter.set(meter)
-    report = merged([_outcome(part) for part in parts])
+    aside = {"scenes": [], "problems": left.problems, "exit_code": 3 if left.problems else 0}
+    report = merged([*([] if parts and not left.problems else [aside]), *(_outcome(part) for part in parts)])
     meter.finish()
     _show(report)
     return report
@@ -125,7 +129,7 @@ def _done(job: Job) -> dict[str, Any]:
 
 def _outcome(part: Job) -> dict[str, Any] | InputError:
     """The report of a part, or what kept it from starting, naming it. What nobody foresaw is raised."""
-    names = [scene.name if isinstance(scene, SceneEntry) else scene for scene in part.scenes]
+    names = [scene.name for scene in part.scenes if isinstance(scene, SceneEntry)]
     label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
     try:
         return _unwrapped(do_scenes(part.model_dump(mode="json"), label, return_state=True))

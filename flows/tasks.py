@@ -14,17 +14,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.batches import expanded
+from flows.batches import placed
 from flows.crew import Crew, import_early
+from flows.sources.listed import LeftOut
 from flows.zoo import model_path
 from pipeline.budget import cores
 from pipeline.child import Child
-from pipeline.errors import InputError, MaskmillError, SceneError, SettingsError
+from pipeline.errors import InputError, MaskmillError, SceneError
 from pipeline.folder import LEDGER, Folder
 from pipeline.plan import Choices, Network
-from pipeline.raster.address import absolute
 from pipeline.run import SceneRun, demand_startable, open_run
-from pipeline.settings import Device, Job, SceneEntry
+from pipeline.settings import Job, SceneEntry
 from pipeline.settle import Settled, settle
 from pipeline.store.record import State
 from pipeline.survey import Survey, wanted_of
@@ -98,7 +98,8 @@ class Office:
 
     def settle(self, entry: SceneEntry, frozen: Choices | None) -> Settled:
         """Plan one scene."""
-        wanted, allow = wanted_of(self.network.card, self.job), [str(folder.resolve()) for folder in self.job.allow]
+        wanted = wanted_of(self.network.card, self.job, entry)
+        allow = [str(folder.resolve()) for folder in self.job.allow]
         scene = self.survey.scene(entry.uri, wanted, entry.name, allow)
         self.survey.area(self.job, scene)
         return settle(self.job, self.network, scene, self.tuner, frozen, self.cores)
@@ -112,7 +113,7 @@ class Office:
 
     def open(self, entry: SceneEntry) -> SceneRun:
         """Open one scene's run."""
-        return open_run(self.job, entry.name, partial(self.settle, entry))
+        return open_run(self.job.model_copy(update={"scenes": (entry,)}), entry.name, partial(self.settle, entry))
 
 
 def run_job(job: Job, on_progress: Listener | None = None, child: Child | None = None) -> JobReport:
@@ -121,10 +122,14 @@ def run_job(job: Job, on_progress: Listener | None = None, child: Child | None =
     A scene that is refused or has holes is a problem, and the others are done; raises its InputError where no scene
     could start.
     """
-    job = _placed(job)
-    entries = expanded(job)
+    left = LeftOut()
+    job, entries = placed(job, left)
+    for note in left.notes():
+        _log.warning("%s", note)
     rows: list[dict[str, Any]] = []
-    problems: list[str] = []
+    problems = list(left.problems)
+    if not entries:
+        return JobReport((), tuple(problems), 3 if problems else 0)
     refused: list[InputError] = []
     import_early()
     with ExitStack() as stack:
@@ -146,23 +151,6 @@ def run_job(job: Job, on_progress: Listener | None = None, child: Child | None =
             raise refused[0]
         raise SceneError(f"None of {len(refused)} scenes could start: {' '.join(problems)}")
     return JobReport(tuple(rows), tuple(problems), 3 if problems else 0)
-
-
-def _placed(job: Job) -> Job:
-    """The job with its paths as workers on other machines find them, and its device as its cluster has it.
-
-    Raises SettingsError where the two exclude each other.
-    """
-    if job.cluster == "gpus":
-        if job.device is Device.CPU:
-            raise SettingsError("`cluster: gpus` has no workers for `device: cpu`; take `local`.")
-        return job.model_copy(update={"device": Device.CUDA})
-    if not job.far:
-        return job
-    scenes = tuple(entry.model_copy(update={"uri": absolute(entry.uri)}) for entry in expanded(job))
-    return job.model_copy(
-        update={"scenes": scenes, "out": job.out.resolve(), "model": str(model_path(job.model).resolve())}
-    )
 
 
 def _hired(stack: ExitStack, job: Job) -> Client | None:
@@ -261,10 +249,12 @@ def plan_job(job: Job, child: Child | None = None) -> list[dict[str, Any]]:
     Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
     job or its model is at fault.
     """
-    job = _placed(job)
+    job, entries = placed(job, left := LeftOut())
+    for note in (*left.notes(), *left.problems):
+        _log.warning("%s", note)
     with ExitStack() as stack:
         office = stack.enter_context(Office.of(job, child, _hired(stack, job)))
-        return [_planned(office, entry) for entry in expanded(job)]
+        return [_planned(office, entry) for entry in entries]
 
 
 def _planned(office: Office, entry: SceneEntry) -> dict[str, Any]:

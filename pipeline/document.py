@@ -17,7 +17,9 @@ from pipeline.settings import TISSUE, Job
 _CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
 _WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
     "margin": "auto, exact, blend, or a number of pixels from 0",
-    "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}",
+    "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}, {folder: archive, pattern: "
+    "'**/*.tif'}, {prefix: s3://bucket/archive/}, {list: scenes.csv} or {stac: catalog.json}",
+    "settle": "minutes, from 0",
     "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
     "out": "the folder that is to hold a folder for each scene",
     "bands": "a list of band numbers from 1, such as [4, 3, 2], or a file for each of the model's bands, such as "
@@ -107,20 +109,27 @@ def _anchored(key: str, value: object, folder: Path) -> object:
     if key == "allow" and isinstance(value, list):
         return [folder / item if isinstance(item, str) else item for item in value]
     if key == "scenes" and isinstance(value, list):
-        return [_anchored_place("uri", item, folder) for item in value]
+        return [_anchored_scenes(item, folder) for item in value]
     if key == "cluster" and isinstance(value, dict) and isinstance(value.get("tls"), dict):
         return {**value, "tls": {name: folder / str(file) for name, file in value["tls"].items()}}
     return _anchored_place("file", value, folder) if key == "aoi" and value != TISSUE else value
 
 
+def _anchored_scenes(value: object, folder: Path) -> object:
+    """What holds scenes, with the one path in it."""
+    held = [name for name in ("uri", "folder", "list", "stac") if isinstance(value, dict) and name in value]
+    return _anchored_place(held[0] if held else "uri", value, folder)
+
+
 def _anchored_place(name: str, value: object, folder: Path) -> object:
     """An image or an area: its address, or a mapping that holds it under a name."""
     if isinstance(value, dict) and isinstance(value.get(name), str):
-        return {**value, name: _anchored_image(value[name], folder)}
-    return _anchored_image(value, folder) if isinstance(value, str) else value
+        return {**value, name: anchored_image(value[name], folder)}
+    return anchored_image(value, folder) if isinstance(value, str) else value
 
 
-def _anchored_image(uri: str, folder: Path) -> str:
+def anchored_image(uri: str, folder: Path) -> str:
+    """An image's address, relative to the folder of the file that names it."""
     if "://" in uri or uri.startswith("/vsi"):
         return uri
     container = _CONTAINER.match(uri)  # GDAL's form of a variable's name

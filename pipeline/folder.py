@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import IdentityError, SettingsError
-from pipeline.plan import Choices
+from pipeline.plan import Choices, Plan
+from pipeline.raster.address import kept
 from pipeline.raster.naming import demand_name
+from pipeline.settings import Job, SceneEntry
 from pipeline.store.objects import put_whole, sentences
 
 STAGE, LEDGER, ZARR = ".stage", "ledger", "mask.zarr"
@@ -158,6 +160,30 @@ class Folder:
     def discard(self) -> None:
         """Remove a result that was begun in vain."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+
+def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
+    """The job with this one scene, its paths absolute: what `verify` starts from."""
+    absolute = {
+        "scenes": [_kept_scene(job, plan)],
+        "model": plan.network.path,
+        "out": str(job.out.resolve()),
+        "allow": [str(folder.resolve()) for folder in job.allow],
+        "aoi": plan.area.asked() if plan.area else None,
+    }
+    # Whose workers did it is nobody's business later on, and what they were called with may be secret.
+    # Which scenes there were besides, and when they count, is no matter of this one.
+    return {**job.model_dump(mode="json", exclude={"cluster", "scenes", "settle"}), **absolute}
+
+
+def _kept_scene(job: Job, plan: Plan) -> dict[str, Any]:
+    """The entry of `scenes` that names this one alone."""
+    said = {"name": plan.scene.name, "uri": kept(plan.scene.uri)}
+    entry = next((one for one in job.scenes if isinstance(one, SceneEntry) and one.name == plan.scene.name), None)
+    if entry is None or entry.bands is None:
+        return said
+    bands = {name: one.model_copy(update={"file": kept(one.file)}) for name, one in entry.bands.items()}
+    return {**said, "bands": {name: one.model_dump(mode="json") for name, one in bands.items()}}
 
 
 def exchange_interrupted(out: Path, name: str) -> bool:

@@ -20,11 +20,10 @@ from typing import Any
 
 from pipeline.budget import demand_disk, demand_memory, peak_memory
 from pipeline.errors import IdentityError, LeaseError, MaskmillError, SettingsError
-from pipeline.folder import Folder, exchange_interrupted, finish_exchange
+from pipeline.folder import Folder, asked_of, exchange_interrupted, finish_exchange
 from pipeline.making import Submit
 from pipeline.plan import Choices, Plan, demand_same
 from pipeline.publish import Ahead, Tick, intact, publish
-from pipeline.raster.address import kept
 from pipeline.raster.stage import reason_to_stage
 from pipeline.report import Blocks, Facts
 from pipeline.settings import Job
@@ -239,19 +238,6 @@ def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bo
     except BaseException:
         ledger.close()
         raise
-
-
-def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
-    """The job with this one scene, its paths absolute: what `verify` starts from."""
-    absolute = {
-        "scenes": [{"name": plan.scene.name, "uri": kept(plan.scene.uri)}],
-        "model": plan.network.path,
-        "out": str(job.out.resolve()),
-        "allow": [str(folder.resolve()) for folder in job.allow],
-        "aoi": plan.area.asked() if plan.area else None,
-    }
-    # Whose workers did it is nobody's business later on, and what they were called with may be secret.
-    return {**job.model_dump(mode="json", exclude={"cluster"}), **absolute}
 
 
 def _header(plan: Plan) -> dict[str, Any]:

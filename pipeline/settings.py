@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, StacOrigin
+
 FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class, in a raster of bytes
 TISSUE = "tissue"  # the area that a slide says itself; a file of that name is ./tissue
 HIGHEST_CLASS = 65532  # of a mask of 16 bits; one of bytes ends at 252
@@ -49,14 +51,6 @@ class Device(StrEnum):
     CUDA = "cuda"
 
 
-class SceneEntry(BaseModel):
-    """One scene named by hand, for images whose file names are not unique."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    name: str
-    uri: str
-
-
 class AreaEntry(BaseModel):
     """An area of interest: a file, and a layer where it has several."""
 
@@ -66,13 +60,23 @@ class AreaEntry(BaseModel):
 
 
 class BandSource(BaseModel):
-    """Where one band of a scene that is a folder lies: a file or a pattern, which band of it, what its numbers mean."""
+    """Where one band of a scene lies: a file, or a pattern in its folder, which band of it, what its numbers mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     file: str = Field(min_length=1)
     band: int = Field(default=1, ge=1, strict=True)
     gain: float | None = None
     offset: float | None = None
+    nodata: float | None = None  # where the file itself declares none
+
+
+class SceneEntry(BaseModel):
+    """One scene with its name, and where its bands lie if not in one image; of those a model takes what it eats."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    name: str
+    uri: str
+    bands: dict[str, BandSource] | None = Field(default=None, min_length=1)
 
 
 def _band_file(value: object) -> object:
@@ -169,7 +173,17 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scenes: tuple[str | SceneEntry, ...] = Field(min_length=1, description="paths or globs, or {name, uri}")
+    scenes: tuple[str | SceneEntry | FolderOrigin | BucketOrigin | ListOrigin | StacOrigin, ...] = Field(
+        min_length=1,
+        description="paths, globs, folders, prefixes, lists; {name, uri}, {folder}, {prefix}, {list}, {stac}",
+    )
+    settle: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="minutes without a change after which a scene counts; default: 5 in folders, prefixes and patterns "
+        "of a job file, else 0",
+    )
     model: Annotated[str, BeforeValidator(_path)] = Field(
         description="a zoo name, a folder with one .onnx file, or an .onnx file"
     )

@@ -27,7 +27,7 @@ from pipeline.raster.opening import Wanted, open_image
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import Scene
 from pipeline.raster.stage import stage
-from pipeline.settings import TISSUE, Job
+from pipeline.settings import TISSUE, Job, SceneEntry
 from pipeline.settle import before_the_first_block, open_network
 
 SCENE_SECONDS, REMOTE_SECONDS, MODEL_SECONDS = 120, 300, 600
@@ -53,7 +53,8 @@ class Survey:
 
         Raises SceneError as that does, and where the process dies, or needs more time or memory than the limits.
         """
-        seconds = REMOTE_SECONDS if is_remote(uri) or "://" in uri else SCENE_SECONDS
+        places = [uri, *(asset.file for asset in (wanted.assets or {}).values())]
+        seconds = REMOTE_SECONDS if any(is_remote(one) or "://" in one for one in places) else SCENE_SECONDS
         asked = uri, wanted, name, allow, seconds
         return self._asked(_Trial(f"the image {shown(uri)}", SceneError, SCENE_BYTES, seconds), _surveyed, *asked)
 
@@ -101,8 +102,8 @@ def _of_model(path: Path) -> _Trial:
     return _Trial(f"the model {path}", ModelError, MODEL_BYTES, MODEL_SECONDS)
 
 
-def wanted_of(card: Card, job: Job) -> Wanted:
-    """Which bands of a scene a network is to eat, as card and job say."""
+def wanted_of(card: Card, job: Job, entry: SceneEntry | None = None) -> Wanted:
+    """Which bands of a scene a network is to eat, as card and job say, and the scene itself."""
     numbers = card.file_bands if any(band.index for band in card.bands) else None
     said = job.bands
     return Wanted(
@@ -110,6 +111,7 @@ def wanted_of(card: Card, job: Job) -> Wanted:
         numbers=said if isinstance(said, tuple) else None,
         indices=numbers,
         files=said if isinstance(said, dict) else None,
+        assets=entry.bands if entry else None,
         grid=job.grid,
     )
 

@@ -364,7 +364,8 @@ def test_arguments_may_name_the_environment_and_are_not_shown(monkeypatch):
 )
 def test_every_example_is_a_job_and_its_cluster_could_be_called_so(path):
     job = load_job(path, {})
-    assert (job.cluster if isinstance(job.cluster, str) else "far") in {"far", path.stem}
+    if path.stem != "catalogue":  # whose scenes are its point
+        assert (job.cluster if isinstance(job.cluster, str) else "far") in {"far", path.stem}
     if not isinstance(job.cluster, ClusterClass):
         return
     package, _, name = job.cluster.path.rpartition(".")

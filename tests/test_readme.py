@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import onnx
@@ -30,6 +32,8 @@ def place(tmp_path_factory):
     save_scene(folder / "scene.tif", noise(300, 400))
     (folder / "archive").mkdir()
     save_scene(folder / "archive" / "one.tif", noise(90, 80))
+    hours_ago = time.time() - 7200
+    os.utime(folder / "archive" / "one.tif", (hours_ago, hours_ago))
     (folder / "north").mkdir()
     at = Affine(10, 0, 500_000, 0, -10, 5_000_000)
     for name, side in (("red", 100), ("green", 100), ("blue", 50)):

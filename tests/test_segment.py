@@ -14,7 +14,7 @@ from tests.mill import last_json, maskmill, world, write_job
 
 
 def _job(*scenes):
-    return Job(scenes=scenes, model="m", out="out")
+    return Job(scenes=scenes, model="m", out="out", settle=0)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=200))
@@ -39,8 +39,9 @@ def test_a_glob_is_resolved_and_two_scenes_of_one_name_are_refused(tmp_path):
         path.touch()
     assert [entry.uri for entry in expanded(_job(str(tmp_path / "a/*.tif")))] == [str(tmp_path / "a/x.tif")]
     assert [Path(entry.uri).name for entry in expanded(_job(str(tmp_path / "b/[1].tif")))] == ["[1].tif"]
+    assert [entry.name for entry in expanded(_job(str(tmp_path / "**/x.tif")))] == ["a--x", "b--x"]
     with pytest.raises(SettingsError, match="called x"):
-        expanded(_job(str(tmp_path / "**/x.tif")))
+        expanded(_job(*(str(tmp_path / name / "x.tif") for name in "ab")))
     named = [{"name": name, "uri": str(tmp_path / name / "x.tif")} for name in "ab"]
     assert [entry.name for entry in expanded(_job(*named))] == ["a", "b"]
     with pytest.raises(SceneError, match="No file matches"):

@@ -57,6 +57,7 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "grid": "coarsest",
         "cluster": {"class": "a.b.C", "arguments": {"cores": 4}, "adapt": {"minimum": 0, "maximum": 9}},
         "mixed": True,
+        "settle": 2.5,
     }
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})

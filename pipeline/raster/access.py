@@ -23,6 +23,7 @@ from pipeline.errors import SceneError
 from pipeline.raster import containers, vrt, vsi
 from pipeline.raster.address import Address, address_of, is_zarr, shown
 from pipeline.raster.complaints import GDAL_ERRORS, reason
+from pipeline.raster.endpoint import Endpoint
 
 CACHE_BYTES = 64 << 20
 """What GDAL's block cache may hold in a process, in bytes; the plan counts it."""
@@ -90,6 +91,7 @@ def _settings(address: Address | None) -> rasterio.Env:
     elif address.remote:
         # A signature is for reading, and would not do for asking of a file without reading it.
         more = {**_OF_ADDRESSES, "CPL_VSIL_CURL_USE_HEAD": "NO" if "?" in address.name else "YES"}
+        more |= Endpoint.of().for_gdal() if "/vsis3/" in address.name else {}
     else:
         more = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
     # Nothing else is fetched, whatever a sidecar names. Inner settings lie over outer ones: this is always said.

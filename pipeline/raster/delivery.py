@@ -16,7 +16,7 @@ class BandFile:
     Parameters
     ----------
     path
-        The file.
+        The file, or its address.
     band
         Which band of it, from 1.
     gain, offset
@@ -26,7 +26,7 @@ class BandFile:
 
     """
 
-    path: Path
+    path: Path | str
     band: int = 1
     gain: float | None = None
     offset: float | None = None

@@ -21,6 +21,7 @@ from pipeline.raster.stack import FINEST, stacked
 from pipeline.settings import BandSource
 
 _NEAR = {"lwir": "lwir11", "rededge": "rededge071", "nir08": "nir"}  # what stands for a name that a satellite lacks
+_NEAR_ASSET = {"nir": "nir08", "rededge071": "rededge", "lwir11": "lwir"}  # as catalogues call what satellites have
 _SHOWN = 8  # file names in a message
 
 
@@ -38,6 +39,8 @@ class Wanted:
         Bands of a file from 1, as the card says; None where it does not.
     files
         Where each lies, by name, as the job says; relative to the scene, which is a folder.
+    assets
+        Where each band of the scene lies that it says of itself, by name: those that are wanted are taken.
     grid
         Whose pixels the scene has where bands lie in files of several sizes: "finest", "coarsest" or a name.
 
@@ -47,12 +50,15 @@ class Wanted:
     numbers: tuple[int, ...] | None = None
     indices: tuple[int, ...] | None = None
     files: Mapping[str, BandSource] | None = None
+    assets: Mapping[str, BandSource] | None = None
     grid: str = FINEST
 
 
 def open_image(uri: str, wanted: Wanted, name: str | None = None, allow: Sequence[str] = ()) -> Scene:
     """Open what a job names, and choose its bands. Raises SceneError, in one sentence, where that cannot be done."""
     name = scene_name(uri) if name is None else name
+    if wanted.assets is not None:
+        return stacked(uri, name, list(_of_assets(name, wanted.names, wanted.assets)), wanted.grid, allow)
     if os.path.isdir(uri) and not is_zarr(uri):  # noqa: PTH112  # Path.is_dir raises for names that are too long
         folder = Path(os.path.abspath(uri))  # noqa: PTH100
         if wanted.files is not None:
@@ -107,7 +113,21 @@ def _told(folder: Path, wanted: Wanted, files: Mapping[str, BandSource]) -> Iter
         )
     for name in wanted.names:
         said = files[name]
-        yield name, BandFile(_one(folder, name, said.file), said.band, said.gain, said.offset)
+        yield name, BandFile(_one(folder, name, said.file), said.band, said.gain, said.offset, said.nodata)
+
+
+def _of_assets(scene: str, names: Sequence[str], assets: Mapping[str, BandSource]) -> Iterator[tuple[str, BandFile]]:
+    """The bands that a network eats, of all that a scene has, by their very names or what those mean."""
+    known = {called(name): asset for name, asset in assets.items()} | dict(assets)
+    for name in names:
+        key = called(name)
+        said = known.get(name) or known.get(key) or known.get(_NEAR.get(key) or _NEAR_ASSET.get(key, key))
+        if said is None:
+            raise SceneError(
+                f"The scene {scene} has no band {name}; it has {', '.join(assets)}. Say in the job which asset holds "
+                f"which band, such as `assets: {{{name}: B04}}`."
+            )
+        yield name, BandFile(said.file, said.band, said.gain, said.offset, said.nodata)
 
 
 def _one(folder: Path, name: str, pattern: str) -> Path:

@@ -74,7 +74,7 @@ def stacked(uri: str, name: str, bands: Sequence[tuple[str, BandFile]], grid: st
 
 def _parts(bands: Sequence[tuple[str, BandFile]], name: str, allow: Sequence[str]) -> list[Part]:
     """One scene for each file, in the order of their first bands."""
-    places: dict[Path, list[int]] = {}
+    places: dict[Path | str, list[int]] = {}
     for place, (_, file) in enumerate(bands):
         places.setdefault(file.path, []).append(place)
     found = []
