@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from flows import archive_commands
 from flows.ending import COMPLETE, HOLES, NOT_STARTED, exit_code
 from flows.model_commands import models
 from flows.options import (
@@ -52,6 +53,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models, name="models")
+app.command()(archive_commands.catalogue)
 
 
 @app.callback()

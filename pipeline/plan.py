@@ -71,6 +71,7 @@ class Network:
     notes: tuple[str, ...] = ()  # what the user should know of how it was understood
     rim: int = 0  # pixels of the window, on each side, that the graph is not given; `field` counts them in
     scale: Fraction = Fraction(1)  # input pixels for one that the graph says; `field` is that of the rescaled graph
+    ends: tuple[str, str] = ("input", "output")  # what the graph calls its input, and the output that is the mask's
 
 
 @dataclass(frozen=True, slots=True)

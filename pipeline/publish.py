@@ -25,7 +25,7 @@ from pipeline.raster.seal import demand_unchanged
 from pipeline.report import Facts
 from pipeline.store.hierarchy import levels
 from pipeline.store.ledger import Ledger
-from pipeline.store.objects import Shard, put_whole, shard_at, sync
+from pipeline.store.objects import Shard, put_whole, sha256_at, shard_at, sync
 from pipeline.store.sink import Sink
 
 Tick = Callable[[str, int, int], None]  # stage, pixels done, pixels in all
@@ -98,9 +98,10 @@ def publish(
         sync(folder.products / name)
     report = replace(facts(), publishing={"by_stage": watch.seconds, "by_makers": making.seconds})
     put_whole(folder.products / "report.json", json.dumps(report.as_dict(), indent=1).encode())
+    sums = {path.name: sha256_at(path) for path in sorted(folder.products.iterdir())}
     report.fold.save(folder.ledger / "blocks.npz")
     folder.publish()
-    return {"identity": plan.digest, "files": files, "levels": making.shards}, report
+    return {"identity": plan.digest, "files": files, "sha256": sums, "levels": making.shards}, report
 
 
 def _write_cogs(plan: Plan, folder: Folder, making: Making, watch: Stopwatch, tick: Tick) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from pipeline.about import note
 from pipeline.budget import demand_disk, demand_memory, peak_memory
 from pipeline.errors import IdentityError, LeaseError, MaskmillError, SettingsError
 from pipeline.folder import Folder, asked_of, exchange_interrupted, finish_exchange
@@ -228,6 +229,7 @@ def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bo
                 folder.reopen()
             else:
                 folder.clear_stage()
+        note(plan, folder.ledger, anew=bool(todo))
         scene = plan.scene
         if todo and reason_to_stage(scene):
             with before_the_first_block():

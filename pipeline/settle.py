@@ -35,6 +35,7 @@ from pipeline.network.card import Card
 from pipeline.network.cuda import gpu_count
 from pipeline.network.digest import model_digest
 from pipeline.network.field import field_of
+from pipeline.network.mlm import ends_of
 from pipeline.network.model_file import find_model, load_model
 from pipeline.network.understand import understand
 from pipeline.pace import Pace, fastest
@@ -115,7 +116,8 @@ def open_network(path: Path, job: Job) -> Network:
     found = understand(model, file, job.card)
     card = found.card
     field = field_of(model, card.output, card.layout)
-    network = Network(str(file.resolve()), model_digest(model), card, field, _fixed_side(model, card), found.notes)
+    side, ends = _fixed_side(model, card), ends_of(card, model)
+    network = Network(str(file.resolve()), model_digest(model), card, field, side, found.notes, ends=ends)
     return placed(network, model, job)
 
 

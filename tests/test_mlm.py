@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from pipeline.errors import SettingsError
 from pipeline.network.card import Card
 from pipeline.network.digest import model_digest
-from pipeline.network.mlm import KEY, embed, read_mlm, to_mlm
+from pipeline.network.mlm import KEY, embed, ends_of, read_mlm, to_mlm
 from pipeline.network.model_file import load_model
 from pipeline.network.resolve import resolve_card
 from tests.cards import cards, network
@@ -67,7 +67,8 @@ def test_embedding_keeps_the_rest_of_the_metadata():
 @given(cards())
 def test_the_scaling_in_mlm_words_is_the_card_s(card):
     """What another program reads, without our own entries, scales raw pixels to the same numbers."""
-    plain = {key: value for key, value in to_mlm(card, _fitting(card)).items() if not key.startswith("maskmill:")}
+    said = to_mlm(card, ends_of(card, _fitting(card)))
+    plain = {key: value for key, value in said.items() if not key.startswith("maskmill:")}
     objects = plain["mlm:input"][0]["value_scaling"]
     if card.scaling.kind in {"scene", "percentile", "window"} or card.clip:  # MLM has no words for these
         assert objects == [{"type": "processing", "format": "maskmill", "expression": card.scaling.kind}]

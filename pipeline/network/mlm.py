@@ -52,15 +52,20 @@ def embed(model: ModelProto, card: Card) -> ModelProto:
     whole.CopyFrom(model)
     kept = [(entry.key, entry.value) for entry in model.metadata_props if entry.key != KEY]
     del whole.metadata_props[:]
-    text = json.dumps(to_mlm(card, model), ensure_ascii=False, allow_nan=False, sort_keys=True)
+    text = json.dumps(to_mlm(card, ends_of(card, model)), ensure_ascii=False, allow_nan=False, sort_keys=True)
     for key, value in (*kept, (KEY, text)):
         whole.metadata_props.add(key=key, value=value)
     return whole
 
 
-def to_mlm(card: Card, model: ModelProto) -> dict[str, Any]:
-    """Say a card as STAC item properties; `read_mlm` is its inverse. The names of input and output are the graph's."""
+def ends_of(card: Card, model: ModelProto) -> tuple[str, str]:
+    """What the graph calls its input, and the output that is the mask's."""
     seen = signature(model)
+    return seen.input, card.output or next(iter(seen.outputs))
+
+
+def to_mlm(card: Card, ends: tuple[str, str]) -> dict[str, Any]:
+    """Say a card as STAC item properties; `read_mlm` is its inverse. `ends` are the graph's, as `ends_of` says them."""
     properties = {
         "mlm:name": card.name,
         "mlm:architecture": card.architecture,
@@ -68,7 +73,7 @@ def to_mlm(card: Card, model: ModelProto) -> dict[str, Any]:
         "mlm:tasks": [_TASKS[0]],
         "mlm:input": [
             {
-                "name": seen.input,
+                "name": ends[0],
                 "bands": [band.name for band in card.bands],
                 "input": _structure(card, len(card.bands)),
                 "value_scaling": _value_scaling(card),
@@ -78,7 +83,7 @@ def to_mlm(card: Card, model: ModelProto) -> dict[str, Any]:
         ],
         "mlm:output": [
             {
-                "name": card.output or next(iter(seen.outputs)),
+                "name": ends[1],
                 "tasks": [_TASKS[0]],
                 "result": _structure(card, card.channels),
                 "classification:classes": _classes_said(card.classes),

@@ -38,13 +38,14 @@ class Layout:
     """A delivered scene: what it is called, whose it is, and its bands.
 
     `bands` has each band under the maker's name (`b4`) and, where it has one, under its common name (`red`), all in
-    lower case. `metadata` are the files that say gain and offset.
+    lower case. `metadata` are the files that say gain and offset; `taken` is when, ISO 8601 in UTC, and what says so.
     """
 
     name: str
     kind: str
     bands: Mapping[str, BandFile]
     metadata: tuple[Path, ...] = field(default=())
+    taken: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if not self.bands:

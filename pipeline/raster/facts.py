@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from pipeline.errors import SceneError
 from pipeline.raster.ground import Transform
 
 DTYPES = frozenset({"uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"})
+
+_TIME = re.compile(r"\s*(\d{4})[-:/](\d\d)[-:/](\d\d)(?:[T ](\d\d):(\d\d)(?::(\d\d))?)?")
 
 
 def alpha_of(dataset: DatasetReader) -> int | None:
@@ -55,6 +60,34 @@ def transform_of(dataset: DatasetReader) -> Transform | None:
     a, b, c, d, e, f = (float(number) for number in dataset.transform[:6])
     said = np.isfinite([a, b, c, d, e, f]).all() and a * e != b * d
     return (a, b, c, d, e, f) if said and not dataset.transform.is_identity else None
+
+
+def taken_of(dataset: DatasetReader) -> tuple[str, str] | None:
+    """When the image was taken, ISO 8601 in UTC, and the entry that says so; None where none does.
+
+    The date in a TIFF's own tag, which names no zone and may be that of the file, counts where nothing better does.
+    """
+    for entry, said in (
+        ("ACQUISITIONDATETIME", dataset.tags(ns="IMAGERY").get("ACQUISITIONDATETIME")),
+        ("ACQUISITIONDATETIME", dataset.tags().get("ACQUISITIONDATETIME")),
+        ("TIFFTAG_DATETIME", dataset.tags().get("TIFFTAG_DATETIME")),
+    ):
+        if taken := instant(said):
+            return taken, entry
+    return None
+
+
+def instant(said: str | None) -> str | None:
+    """A date, or a date and a time, in any of the ways that files have of saying it, as ISO 8601 in UTC; None if none.
+
+    Parts of a second are left out, and a zone is not looked at: those who name one mean UTC.
+    """
+    found = _TIME.match(said or "")
+    with suppress(ValueError):
+        if found:
+            year, month, day, hour, minute, second = (int(part or 0) for part in found.groups())
+            return f"{datetime(year, month, day, hour, minute, second, tzinfo=UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return None
 
 
 def nodata_of(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[float | None, ...]:

@@ -19,6 +19,7 @@ from xml.etree import ElementTree as ET
 
 from pipeline.errors import SceneError
 from pipeline.raster.delivery import BandFile, Layout
+from pipeline.raster.facts import instant
 
 _METADATA = re.compile(r"(?P<name>.+)_MTL\.(txt|json|xml)", re.IGNORECASE)
 _BAND = re.compile(r"_(?:SR_|ST_)?B(?P<band>\d{1,2})(?:_VCID_(?P<gain>\d))?\.tiff?", re.IGNORECASE)
@@ -46,7 +47,9 @@ def layout(place: Path) -> Layout | None:
         )
     (name,) = names
     groups = _read(file)
-    return Layout(name, "Landsat", dict(_bands(folder, name, groups)), (file,))
+    taken = instant(f"{_said(groups, 'DATE_ACQUIRED')}T{_said(groups, 'SCENE_CENTER_TIME')}")
+    said = (taken, "SCENE_CENTER_TIME") if taken else None
+    return Layout(name, "Landsat", dict(_bands(folder, name, groups)), (file,), said)
 
 
 def _bands(folder: Path, name: str, groups: Groups) -> Iterator[tuple[str, BandFile]]:

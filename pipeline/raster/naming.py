@@ -10,6 +10,7 @@ from pipeline.errors import SceneError
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 DELIVERED = frozenset({"MTD_MSIL1C.xml", "MTD_MSIL2A.xml"})
 _MTL = re.compile(r"_MTL(?=\.(?:txt|json|xml)$)", re.IGNORECASE)
+RESERVED = frozenset({"catalogue", "scenes.parquet"})  # what lies beside the results
 _VARIABLE = re.compile(r'\.(?:nc4?|cdf|h5|he5|hdf5?|zarr)"?:/*([^"]+)$')
 
 
@@ -20,6 +21,8 @@ def demand_name(name: str) -> None:
             f"A scene cannot be called {name!r}: a name has 1 to 200 of the characters A-Z a-z 0-9 . _ - "
             f"and no leading dot. Give the scene a name in the job file."
         )
+    if name in RESERVED:
+        raise SceneError(f"A scene cannot be called {name}: that lies beside the results. Name it in the job file.")
 
 
 def scene_name(uri: str) -> str:

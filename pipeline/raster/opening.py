@@ -69,12 +69,15 @@ def open_image(uri: str, wanted: Wanted, name: str | None = None, allow: Sequenc
                 f"The image {uri!r} is not a file, and as a folder it is no delivery of Landsat or Sentinel-2: say in "
                 "a job file which file holds which band, such as `bands: {" + wanted.names[0] + ": '*_B4.TIF'}`."
             )
-        return stacked(str(folder), name, list(_delivered(delivery, wanted)), wanted.grid, allow)
+        scene = stacked(str(folder), name, list(_delivered(delivery, wanted)), wanted.grid, allow)
+        return replace(scene, taken=delivery.taken or scene.taken)
     if wanted.files is not None:
         raise SceneError(f"`bands` names a file for each band, and {shown(uri)} is no folder that they lie in.")
     delivery = layout_of(Path(uri)) if os.path.isfile(uri) else None  # noqa: PTH113  # as above
     if delivery is not None:
-        return stacked(os.path.abspath(uri), name, list(_delivered(delivery, wanted)), wanted.grid, allow)  # noqa: PTH100
+        whole = os.path.abspath(uri)  # noqa: PTH100
+        scene = stacked(whole, name, list(_delivered(delivery, wanted)), wanted.grid, allow)
+        return replace(scene, taken=delivery.taken or scene.taken)
     if numbers := wanted.numbers or wanted.indices:
         return open_scene(uri, numbers, name, allow)
     return _by_name(uri, wanted, name, allow)

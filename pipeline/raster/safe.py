@@ -17,6 +17,7 @@ from xml.etree import ElementTree as ET
 
 from pipeline.errors import SceneError
 from pipeline.raster.delivery import BandFile, Layout
+from pipeline.raster.facts import instant
 
 _METADATA = ("MTD_MSIL1C.xml", "MTD_MSIL2A.xml")
 _BAND = re.compile(r".*_(?P<band>B\d\d|B8A)(?:_(?P<metres>\d\d)m)?\.jp2", re.IGNORECASE)
@@ -52,10 +53,10 @@ def layout(place: Path) -> Layout | None:
             f"The Sentinel-2 product {folder} holds {len(granules)} tiles, which have grids of their own: name the "
             "bands of one of them in the job's `bands`."
         )
-    scale, offsets = _radiometry(file)
+    scale, offsets, taken = _read(file)
     paths = dict(_finest(granules[0])) if granules else {}
     name = folder.name.removesuffix(".SAFE")
-    return Layout(name, "Sentinel-2", dict(_named(paths, scale, offsets)), (file,))
+    return Layout(name, "Sentinel-2", dict(_named(paths, scale, offsets)), (file,), taken)
 
 
 def _named(paths: dict[str, Path], scale: float, offsets: dict[int, float]) -> Iterator[tuple[str, BandFile]]:
@@ -75,8 +76,8 @@ def _finest(folder: Path) -> Iterator[tuple[str, Path]]:
         yield match["band"].lower(), path
 
 
-def _radiometry(file: Path) -> tuple[float, dict[int, float]]:
-    """(the quantification value, the offset by band_id)."""
+def _read(file: Path) -> tuple[float, dict[int, float], tuple[str, str] | None]:
+    """(the quantification value, the offset by band_id, when it was taken and what says so)."""
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError(f"it has {file.stat().st_size} bytes, at most {_LARGEST} are read")
@@ -91,7 +92,8 @@ def _radiometry(file: Path) -> tuple[float, dict[int, float]]:
             raise ValueError(f"its quantification value is {scale}, or an offset is no number")
     except (OSError, ValueError, KeyError, ET.ParseError) as error:
         raise SceneError(f"The Sentinel-2 metadata {file} cannot be read: {' '.join(str(error).split())}.") from None
-    return read
+    taken = instant(_first(root, "PRODUCT_START_TIME"))
+    return *read, (taken, "PRODUCT_START_TIME") if taken else None
 
 
 def _first(root: ET.Element, tag: str) -> str | None:

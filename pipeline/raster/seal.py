@@ -71,6 +71,19 @@ def demand_unchanged(scene: Scene) -> None:
             )
 
 
+def seen(scene: Scene) -> list[tuple[str, int | None, str]]:
+    """(name, bytes, which) of each file that was sealed, each once, the image's own first; names have no signature.
+
+    Which: the time of change in ns; an address's ETag or time of change, its spaces "_"; a digest of a folder.
+    """
+    found: dict[str, tuple[int | None, str]] = {}
+    for part in (scene, *(layer.part for layer in scene.layers)):
+        for said, name in _sealed(part.seal):
+            size, _, which = said.partition("/")
+            found.setdefault(shown(name), (int(size) if size else None, which))
+    return [(name, size, which) for name, (size, which) in found.items()]
+
+
 def _sealed(seal: Seal) -> Iterator[tuple[str, str]]:
     """(what was said, the name) of each file."""
     for line in zlib.decompress(seal).decode("utf-8", "surrogateescape").split("\0") if seal else ():

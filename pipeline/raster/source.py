@@ -18,7 +18,17 @@ from pipeline.raster import ground, vrt
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.address import Address, address_of, shown
 from pipeline.raster.complaints import told_of
-from pipeline.raster.facts import alpha_of, crs_of, dtype_of, masks_of, nodata_of, tile_bytes_of, tile_of, transform_of
+from pipeline.raster.facts import (
+    alpha_of,
+    crs_of,
+    dtype_of,
+    masks_of,
+    nodata_of,
+    taken_of,
+    tile_bytes_of,
+    tile_of,
+    transform_of,
+)
 from pipeline.raster.fingerprint import fingerprint_of
 from pipeline.raster.ground import Transform
 from pipeline.raster.levels import Level
@@ -88,6 +98,8 @@ class Scene:
     levels
         Of a whole slide: the level that this is, then the coarser ones; empty for other images. A slide has no CRS,
         and its transform gives micrometres.
+    taken
+        When the image was taken, ISO 8601 in UTC, and what says so; None where nothing does.
 
     """
 
@@ -114,6 +126,7 @@ class Scene:
     offset: tuple[float, ...] | None = None
     levels: tuple[Level, ...] = ()
     seal: Seal = b""
+    taken: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.tile_bytes > LARGEST_TILE:
@@ -216,6 +229,7 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
             allow=tuple(allow),
             notes=tuple(note for note in notes if note),
             seal=seal,
+            taken=taken_of(dataset),
         )
 
 

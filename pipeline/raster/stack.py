@@ -67,6 +67,7 @@ def stacked(uri: str, name: str, bands: Sequence[tuple[str, BandFile]], grid: st
         allow=tuple(allow),
         notes=tuple(dict.fromkeys(note for part, _ in parts for note in part.notes)),
         layers=layers,
+        taken=next((one.part.taken for one in layers if one.part.taken), None),
         gain=gain,
         offset=offset,
     )

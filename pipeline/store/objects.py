@@ -8,6 +8,7 @@ again after growing pauses; one that stays away is a sentence that ends the run,
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 import uuid
@@ -56,6 +57,13 @@ def shard_at(path: Path) -> Shard:
     except FileNotFoundError:
         return ABSENT
     return Shard(length, crc)
+
+
+def sha256_at(path: Path) -> tuple[int, str]:
+    """The length and SHA-256 of a file, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return file.tell(), digest
 
 
 @contextmanager
