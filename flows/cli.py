@@ -103,9 +103,10 @@ def run(
             report = run_through_prefect(asked, moved)
         else:
             child = warm_child()
+            from flows.morning import reported
             from flows.tasks import run_job
 
-            report = run_job(asked, moved, child).as_dict()
+            report = reported(asked, lambda: run_job(asked, moved, child).as_dict())
     return _finish_run(report, as_json)
 
 

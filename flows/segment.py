@@ -34,6 +34,7 @@ from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
 from flows.batches import batched  # noqa: E402
+from flows.morning import reported  # noqa: E402
 from flows.screen import Lines, Moved, masked  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.sources.listed import LeftOut  # noqa: E402
@@ -121,7 +122,8 @@ def _done(job: Job) -> dict[str, Any]:
     meter = Meter(sum(len(part.scenes) for part in parts))
     _meter.set(meter)
     aside = {"scenes": [], "problems": left.problems, "exit_code": 3 if left.problems else 0}
-    report = merged([*([] if parts and not left.problems else [aside]), *(_outcome(part) for part in parts)])
+    asides = [] if parts and not left.problems else [aside]
+    report = reported(job, lambda: merged([*asides, *(_outcome(part) for part in parts)]))
     meter.finish()
     _show(report)
     return report

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _log = logging.getLogger("maskmill")
+_TOLD = (
+    *("classes", "predicted_pixels", "slide", "memory", "numeric_class", "identity_digest"),
+    *("blocks_seconds", "device_waited", "devices", "pixels_this_run"),
+)  # what a scene's line has of its report
 LONG = 40  # letters: a CRS that needs more has no code, and is in the report
 
 
@@ -218,7 +222,7 @@ def _line(run: SceneRun, report: dict[str, Any], already: bool) -> dict[str, Any
         "margin": f"{report['margin']['pixels']} {report['margin']['kind']}",
         "failed": failed,
         "out": str(run.folder.final),
-        "report": {key: report[key] for key in ("classes", "memory", "numeric_class", "identity_digest")},
+        "report": {key: report[key] for key in _TOLD} | {"model": report["model"]["digest"]},
     }
 
 

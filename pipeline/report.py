@@ -16,10 +16,15 @@ NAMED = 100  # failures that a report names; the ledger has them all
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """Seconds from the first block of this run to its last, and those in which devices waited, of all together."""
+    """Seconds from the first block of this run to its last, and those in which devices waited, of all together.
+
+    `devices` are the processes that did blocks, `pixels` what they did in this run.
+    """
 
     seconds: float
     device_waited: float
+    devices: int = 1
+    pixels: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Facts:
         predicted, outside = self._predicted(), int(statuses(plan.network.card.mask_dtype).outside)
         return {
             "scene": plan.scene.name,
+            "slide": bool(plan.scene.levels),
             "complete": not tally[State.PENDING],
             "blocks": {state.name.lower(): count for state, count in tally.items()},
             "pixels": pixels,
@@ -56,6 +62,8 @@ class Facts:
             "seconds_by_stage": fold.seconds,
             "blocks_seconds": self.blocks and self.blocks.seconds,
             "device_waited": self.blocks and self.blocks.device_waited,
+            "devices": self.blocks and self.blocks.devices,
+            "pixels_this_run": self.blocks.pixels if self.blocks else 0,
             "publishing": self.publishing,
             "bytes_read": fold.bytes_read,
             "bytes_written": fold.bytes_written,

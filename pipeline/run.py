@@ -58,6 +58,7 @@ class SceneRun:
     _began: float | None = None
     _ended: float = 0.0
     _predicted: float = 0.0
+    _pixels: int = 0
 
     def __enter__(self) -> SceneRun:
         return self
@@ -94,6 +95,7 @@ class SceneRun:
         self._ended, took = time.time(), sum(record.seconds.values())
         self._began = min(self._began or self._ended, self._ended - took)
         self._predicted += record.seconds.get("predict", 0.0)
+        self._pixels += self.plan.grid.owned(record.block).area
         self.ledger.append(put_failed(self.plan, record) if record.state is State.FAILED else record)
         if self.ahead:
             self.ahead.making.took(record.block)
@@ -104,7 +106,8 @@ class SceneRun:
     def facts(self) -> Facts:
         """What the report is made of, as of now."""
         seconds = self._ended - self._began if self._began else 0.0
-        blocks = Blocks(seconds, max(0.0, self.hands * seconds - self._predicted)) if seconds else None
+        waited = max(0.0, self.hands * seconds - self._predicted)
+        blocks = Blocks(seconds, waited, self.hands, self._pixels) if seconds else None
         return Facts(self.settled, self.ledger.fold, time.time() - self.started, peak_memory(), blocks)
 
     def finish(self, tick: Tick) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pipeline.errors import SceneError
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 DELIVERED = frozenset({"MTD_MSIL1C.xml", "MTD_MSIL2A.xml"})
 _MTL = re.compile(r"_MTL(?=\.(?:txt|json|xml)$)", re.IGNORECASE)
-RESERVED = frozenset({"catalogue", "scenes.parquet"})  # what lies beside the results
+RESERVED = frozenset({"catalogue", "scenes.parquet", "logs", "report.html", "report.json"})  # beside the results
 _VARIABLE = re.compile(r'\.(?:nc4?|cdf|h5|he5|hdf5?|zarr)"?:/*([^"]+)$')
 
 
