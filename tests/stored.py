@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +22,18 @@ def stored(folder):
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
     process = subprocess.Popen(
-        [rclone, "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"],
+        [
+            rclone,
+            "serve",
+            "s3",
+            str(folder),
+            "--addr",
+            f"127.0.0.1:{port}",
+            "--auth-key",
+            f"{KEY},{SECRET}",
+            "--dir-cache-time",
+            "0s",
+        ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -48,3 +60,22 @@ def _wait(port, seconds=20.0):
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)
+
+
+@contextmanager
+def kept(bucket):
+    """An S3 server that answers ranges as GDAL wants them, which rclone's does not: moto's, with a bucket."""
+    from moto.server import ThreadedMotoServer
+    from obstore.store import S3Store
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    said = {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_REGION": "us-east-1"}
+    said |= {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    try:
+        urllib.request.urlopen(urllib.request.Request(f"{said['AWS_ENDPOINT_URL']}/{bucket}", method="PUT")).close()
+        config = {name.lower(): value for name, value in said.items()}
+        yield said, S3Store(bucket, config=config, client_options={"allow_http": True})
+    finally:
+        server.stop()

@@ -241,6 +241,7 @@ def test_an_api_that_does_not_answer_is_one_sentence():
 # From the catalogue to the masks
 
 
+@pytest.mark.slow
 def test_a_catalogues_masks_are_those_of_the_same_bands_by_hand(tmp_path):
     said = world(tmp_path)
     card = {"units": "reflectance", "scaling": {"kind": "none"}}

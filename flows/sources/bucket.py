@@ -23,18 +23,28 @@ from flows.sources.names import name_of
 from flows.sources.patterns import Pattern
 from pipeline.errors import SceneError
 from pipeline.origin import BucketOrigin
-from pipeline.raster.endpoint import Endpoint
+from pipeline.raster.endpoint import Endpoint, unsigned
 from pipeline.settings import SceneEntry
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import AzureStore, ClientConfig, GCSStore, RetryConfig, S3Config, S3Store
+    from obstore.store import AzureConfig, AzureStore, ClientConfig, GCSConfig, GCSStore, RetryConfig, S3Config, S3Store
 
 _IN_DELIVERY = re.compile(r"\.(SAFE|zarr)/", re.IGNORECASE)
 _CHUNK = 1000
 _PATIENCE = 20  # seconds in all, for what fails
 _SLACK = 2.0  # seconds: a Date has whole ones
 _AMAZON, _GOOGLE = "https://s3.amazonaws.com", "https://storage.googleapis.com"
+
+
+_REASONS = {  # by what stands in an error or its name; the first that fits
+    "PermissionDenied|Unauthenticated": "the server refuses the credentials that the environment holds",
+    "NotFound": "there is no such bucket",
+    r"(?i)\baccount\b": "the environment names no account (AZURE_STORAGE_ACCOUNT_NAME)",
+    r"(?i)metadata|credential|imds|169\.254": "the environment holds no credentials for it (AWS_, GS_ or "
+    "AZURE_NO_SIGN_REQUEST=YES asks without)",
+    r"(?i)error sending request|connect|timed out|dns": "no server answers there",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +101,11 @@ class Prefix:
         client: ClientConfig = {"connect_timeout": "10s", "timeout": "60s"}
         retry: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=_PATIENCE)}
         if self.scheme == "gs":
-            return GCSStore(self.bucket, client_options=client, retry_config=retry)
+            google: GCSConfig = {"skip_signature": unsigned("gs")}
+            return GCSStore(self.bucket, config=google, client_options=client, retry_config=retry)
         if self.scheme == "az":
-            return AzureStore(self.bucket, client_options=client, retry_config=retry)
+            azure: AzureConfig = {"skip_signature": unsigned("az")}
+            return AzureStore(self.bucket, config=azure, client_options=client, retry_config=retry)
         at = Endpoint.of()
         said: S3Config = {"virtual_hosted_style_request": at.virtual, "skip_signature": at.unsigned}
         if at.url:
@@ -127,17 +139,8 @@ def _ahead(url: str) -> float:
 
 def _reason(error: Exception) -> str:
     """Why, without what the server sent back, which may repeat credentials."""
-    text = str(error)
+    text = f"{type(error).__name__} {error}"
     code = re.search(r"<Code>(\w+)</Code>", text)
-    kind = type(error).__name__
     if code:
         return f"the server says {code[1]}"
-    if kind in {"PermissionDeniedError", "UnauthenticatedError"}:
-        return "the server refuses the credentials that the environment holds"
-    if kind == "NotFoundError":
-        return "there is no such bucket"
-    if re.search(r"(?i)metadata|credential|IMDS|169\.254", text):
-        return "the environment holds no credentials for it (AWS_NO_SIGN_REQUEST=YES asks without)"
-    if re.search(r"(?i)error sending request|connect|timed out|dns", text):
-        return "no server answers there"
-    return kind.removesuffix("Error") + " error"
+    return next((said for sign, said in _REASONS.items() if re.search(sign, text)), "the store gives no reason")

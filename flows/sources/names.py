@@ -97,4 +97,4 @@ _MASK = (1 << 64) - 1
 
 
 def _table(length: int) -> array[int]:
-    return array("Q", bytes(8 * length))
+    return array("Q", [_FREE]) * length

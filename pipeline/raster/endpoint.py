@@ -58,5 +58,10 @@ class Endpoint:
         }
 
 
+def unsigned(scheme: str, said: Mapping[str, str] = os.environ) -> bool:
+    """Whether a store of another kind, gs or az, is asked without credentials: by GDAL's setting."""
+    return _yes(said, {"gs": "GS_NO_SIGN_REQUEST", "az": "AZURE_NO_SIGN_REQUEST"}[scheme], False)
+
+
 def _yes(said: Mapping[str, str], name: str, default: bool) -> bool:
     return said[name].strip().lower() in _YES if said.get(name) else default
