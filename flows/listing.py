@@ -135,7 +135,7 @@ def _by_hand(entries: Iterable[SceneEntry]) -> dict[str, str]:
 def _is_free(taken: Taken, scene: Listed, by_hand: dict[str, str], left: LeftOut) -> bool:
     """Whether a scene's name is its own; where another has it, that is said, unless it is the same scene again."""
     name, uri = scene.entry.name, scene.entry.uri
-    free = taken.give(name, os.path.abspath(uri))
+    free = taken.give(name, uri if "://" in uri else os.path.abspath(uri))
     if free is False and not (name in by_hand and os.path.realpath(by_hand[name]) == os.path.realpath(uri)):
         left.refuse(
             f"{shown(uri)} is left out: another scene is called {name} already. Give a name to the one, or to its "

@@ -180,8 +180,10 @@ def _is_part(stem: str, names: Sequence[str], ending: str) -> bool:
 
 def stamp_of(uri: str) -> Stamp:
     """What is known of an image by its name: of a file or a folder that is here, else nothing."""
+    if "://" in uri:
+        return Stamp()
     try:
         said = os.stat(uri)
         return newest(uri) if stat.S_ISDIR(said.st_mode) else Stamp(said.st_size, said.st_mtime)
-    except (OSError, ValueError):  # an address, or it is opened and told of later
+    except (OSError, ValueError):  # it is opened and told of later
         return Stamp()
