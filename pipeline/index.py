@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -76,14 +77,10 @@ _NEEDED = (
 
 
 class Index:
-    """The index, read: scenes by name, in order. Holds some hundred bytes a scene."""
+    """The index, read: scenes by name, in order. Holds less than a kilobyte a scene."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._columns = {name: table.column(name).combine_chunks() for name in _NEEDED}
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.names)}
+        self._columns = {name: table.column(name) for name in table.column_names}
 
     @cached_property
     def names(self) -> list[str]:
@@ -95,11 +92,15 @@ class Index:
         return len(self._columns["id"])
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return isinstance(name, str) and self._row(name) is not None
+
+    def _row(self, name: str) -> int | None:
+        row = bisect_left(self.names, name)
+        return row if row < len(self.names) and self.names[row] == name else None
 
     def get(self, name: str) -> Entry | None:
         """What is known of a scene; None where it is not in the index."""
-        row = self._rows.get(name)
+        row = self._row(name)
         if row is None:
             return None
         said = {key.removeprefix("maskmill:"): column[row].as_py() for key, column in self._columns.items()}
@@ -113,14 +114,15 @@ class Index:
         return values
 
 
-def read_index(out: Path) -> Index | None:
+def read_index(out: Path, columns: Sequence[str] = _NEEDED) -> Index | None:
     """Read the index of a folder of results; None where there is none, it is damaged, or not of this maskmill.
 
-    Raises SettingsError where the disk refuses.
+    With fewer `columns` than those of an Entry, there are only `names` and `column`. Raises SettingsError where the
+    disk refuses.
     """
     try:
         with pq.ParquetFile(out / NAME) as file:
-            return Index(file.read(list(_NEEDED))) if _ours(file) else None
+            return Index(file.read(list(columns))) if _ours(file) else None
     except (FileNotFoundError, pa.ArrowInvalid):
         return None
     except OSError as error:

@@ -7,7 +7,7 @@ described are errors.
 
 import json
 
-import pystac
+from pystac.validation import validate_dict
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from pipeline import item
@@ -124,5 +124,4 @@ def validator():
 
 def validate(said, path):
     """Validate an item or a catalog, given as a mapping, by pystac, as if it lay at a path."""
-    thing = pystac.Item if said["type"] == "Feature" else pystac.Catalog
-    return thing.from_dict(json.loads(json.dumps(said)), href=str(path)).validate(validator())
+    return validate_dict(said, href=str(path), validator=validator())

@@ -24,8 +24,8 @@ def write(out, keep, said, without=()):
         writer.commit()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.dictionaries(NAMES, st.integers(0, 9)), st.sets(NAMES)), max_size=4), st.integers(1, 5))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.dictionaries(NAMES, st.integers(0, 9)), st.sets(NAMES)), max_size=3), st.integers(1, 5))
 def test_any_updates_give_the_rows_that_a_mapping_would_have(tmp_path, monkeypatch, updates, group):
     monkeypatch.setattr(index, "ROWS", group)
     expected = {}

@@ -7,6 +7,7 @@ antimeridian is cut there, and its box has its west above its east; what holds a
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ class Footprint(NamedTuple):
     bbox: list[float]
 
 
+@lru_cache(maxsize=64)
 def footprint(crs: str | None, transform: Transform | None, height: int, width: int) -> Footprint | None:
     """The outline of a raster of (height, width) pixels; None where it lies nowhere on the Earth that can be said."""
     if crs is None or transform is None or units(crs) is None:
