@@ -36,6 +36,7 @@ from pipeline.errors import LeaseError, SettingsError
 from pipeline.index import Index, Writer, read_index
 from pipeline.item import VERSION, card_digest, date_of, day_folder, item_of, model_item
 from pipeline.nights import known_nights
+from pipeline.raster.naming import RESERVED
 from pipeline.result import read_result, result_names
 from pipeline.store.lease import Lease
 from pipeline.store.objects import put_whole, remove, sentences
@@ -255,7 +256,7 @@ class _Making:
 def _names_here(out: Path) -> set[str]:
     """What may be results, by their names alone: one list of the folder, and no look at each."""
     with sentences(out), os.scandir(out) as entries:
-        return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()} - {CATALOGUE}
+        return {entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()} - RESERVED
 
 
 def _link(rel: str, href: str, title: str) -> dict[str, str]:

@@ -11,7 +11,12 @@ from pipeline.raster.layout import layout_of
 from tests.images import SHARED
 
 LEVEL_1 = {
-    "IMAGE_ATTRIBUTES": {"SPACECRAFT_ID": "LANDSAT_8", "SUN_ELEVATION": "30.0"},
+    "IMAGE_ATTRIBUTES": {
+        "SPACECRAFT_ID": "LANDSAT_8",
+        "SUN_ELEVATION": "30.0",
+        "DATE_ACQUIRED": "2024-05-06",
+        "SCENE_CENTER_TIME": "10:11:12.1234560Z",
+    },
     "LEVEL1_RADIOMETRIC_RESCALING": {
         "REFLECTANCE_MULT_BAND_4": "2.0E-05",
         "REFLECTANCE_ADD_BAND_4": "-0.1",
@@ -51,6 +56,7 @@ def test_landsats_level_1_is_reflectance_over_the_suns_sine(tmp_path, suffix):
     for place in (tmp_path / "scene", tmp_path / "scene" / f"{name}_MTL.{suffix}"):
         found = layout_of(place)
         assert (found.name, found.kind) == (name, "Landsat")
+        assert found.taken == ("2024-05-06T10:11:12Z", "SCENE_CENTER_TIME")
         assert set(found.bands) == {"b4", "red", "b5", "nir", "nir08", "b10", "lwir11"}
         red = found.bands["red"]
         assert red.path.name == f"{name}_B4.TIF"
@@ -114,8 +120,10 @@ def write_safe(folder, level="1C", offsets="", names=("T33_B02.jp2", "T33_B04.jp
 @pytest.mark.parametrize("tag", ["RADIO_ADD_OFFSET", "BOA_ADD_OFFSET"])
 def test_sentinel_2s_offset_is_that_of_its_processing_baseline(tmp_path, tag):
     folder = tmp_path / "S2A_MSIL1C_20240101.SAFE"
-    write_safe(folder, offsets=f"<{tag} band_id='3'>-1000</{tag}>")
+    start = "<PRODUCT_START_TIME>2024-01-01T10:11:12.345Z</PRODUCT_START_TIME>"
+    write_safe(folder, offsets=f"<{tag} band_id='3'>-1000</{tag}>{start}")
     found = layout_of(folder)
+    assert found.taken == ("2024-01-01T10:11:12Z", "PRODUCT_START_TIME")
     assert found.name == "S2A_MSIL1C_20240101"
     assert set(found.bands) == {"b02", "b2", "blue", "b04", "b4", "red", "b8a", "nir08"}
     assert (found.bands["red"].gain, found.bands["red"].offset) == (1e-4, -0.1)

@@ -15,7 +15,7 @@ import zarr
 from pipeline.errors import SceneError
 from pipeline.raster import seal
 from pipeline.raster.opening import Wanted, open_image
-from pipeline.raster.seal import demand_unchanged
+from pipeline.raster.seal import demand_unchanged, seen
 from pipeline.raster.source import open_scene
 from pipeline.raster.stage import stage
 from pipeline.settings import BandSource, Job
@@ -100,6 +100,9 @@ def test_every_file_of_an_image_counts(tmp_path):
         open_image(str(tmp_path), Wanted(("one", "two"), files=bands)),
     ):
         before = parts[1].stat()
+        told = {name: (size, which) for name, size, which in seen(scene)}
+        for part in parts:
+            assert told[str(part)] == (part.stat().st_size, str(part.stat().st_mtime_ns))
         demand_unchanged(scene)
         _later(parts[1])
         with pytest.raises(SceneError, match=r"two\.tif had"):
@@ -125,6 +128,8 @@ def test_an_address_is_known_by_what_its_server_says(tmp_path, monkeypatch):
             server.etag = '"one"'
             scene = open_scene(f"{server.url}/a.tif{signature}", None)
             demand_unchanged(scene)
+            shown = f"{server.url}/a.tif" + ("?***" if signature else "")
+            assert seen(scene) == [(shown, (tmp_path / "a.tif").stat().st_size, '"one"')]
             server.etag = '"two"'
             with pytest.raises(SceneError, match=r'bytes of "one" and has .* bytes of "two"') as caught:
                 demand_unchanged(scene)
