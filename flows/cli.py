@@ -54,6 +54,7 @@ app = typer.Typer(
 )
 app.add_typer(models, name="models")
 app.command()(archive_commands.catalogue)
+app.command()(archive_commands.clean)
 
 
 @app.callback()

@@ -43,11 +43,23 @@ def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
     that is wrong.
     """
     said = _read(path) if path else {}
+    _demand_format(path, said.pop("format", FORMAT))
     said.update({key: value for key, value in flags.items() if value is not None})
     try:
         return Job.model_validate(said)
     except ValidationError as error:
         raise SettingsError(_sentence(error, path)) from None
+
+
+FORMAT = 1  # of job files; one that does not say it is of this
+
+
+def _demand_format(path: Path | None, told: object) -> None:
+    if told is True or told != FORMAT:
+        raise SettingsError(
+            f"The job file {path} is of format {_short(told)} and this version reads {FORMAT}: use the version that "
+            f"it was written for, or write it anew with `format: {FORMAT}`."
+        )
 
 
 LARGEST_DOCUMENT = 16 * 2**20  # bytes; a job of a hundred thousand scenes takes five million

@@ -87,7 +87,7 @@ class Folder:
         """
         file = self.ledger / "plan.json"
         try:
-            said = json.loads(file.read_text(encoding="utf-8"))
+            said = _of_this_format(file, json.loads(file.read_text(encoding="utf-8")))
             return said["identity"], Choices.from_dict(said["choices"])
         except FileNotFoundError:
             self._demand_ours()
@@ -100,9 +100,10 @@ class Folder:
             raise IdentityError(f"{file} is damaged ({error}); --overwrite builds the result anew beside it.") from None
 
     def asked(self) -> dict[str, Any]:
-        """The job that made this result, as data. Raises SettingsError where there is no result."""
+        """The job that made this result, as data. Raises SettingsError where there is no result, else as `choices`."""
         try:
-            asked: dict[str, Any] = json.loads((self.ledger / "plan.json").read_text(encoding="utf-8"))["asked"]
+            file = self.ledger / "plan.json"
+            asked: dict[str, Any] = _of_this_format(file, json.loads(file.read_text(encoding="utf-8")))["asked"]
         except (OSError, ValueError, KeyError, TypeError):
             raise SettingsError(f"{self.path} holds no result; name a scene's folder, such as out/scene.") from None
         return asked
@@ -184,6 +185,16 @@ def _kept_scene(job: Job, plan: Plan) -> dict[str, Any]:
         return said
     bands = {name: one.model_copy(update={"file": kept(one.file)}) for name, one in entry.bands.items()}
     return {**said, "bands": {name: one.model_dump(mode="json") for name, one in bands.items()}}
+
+
+def _of_this_format(file: Path, said: dict[str, Any]) -> dict[str, Any]:
+    """What a plan.json says. Raises IdentityError where another version wrote it in another way."""
+    if said["format"] != FORMAT:
+        raise IdentityError(
+            f"{file} is of format {said['format']!r} and this version reads {FORMAT}: use the version that made it, "
+            "or another --out; --overwrite builds the result anew beside it."
+        )
+    return said
 
 
 def exchange_interrupted(out: Path, name: str) -> bool:

@@ -223,3 +223,13 @@ def test_what_is_frozen_comes_back(place):
     asked = Job.model_validate(folder.asked())
     assert asked.model_copy(update={"scenes": (str(place / "scene.tif"),)}) == job(place, place / "a")
     assert Path(asked.scenes[0].uri).is_absolute()
+
+
+def test_a_plan_of_another_format_is_refused_with_both_numbers(place, out):
+    file = out / "scene" / "ledger" / "plan.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "format": 2}))
+    for look in (Folder(out, "scene").choices, Folder(out, "scene").asked):
+        with pytest.raises(IdentityError, match="is of format 2 and this version reads 1"):
+            look()
+    assert run_here(job(place, out, overwrite=True))["complete"]
+    assert_finished(out, place / "a")

@@ -469,3 +469,21 @@ def test_a_fold_is_small_and_a_journal_is_read_at_a_rate(tmp_path):
     fold.save(tmp_path / "blocks.npz")
     assert sum(array.nbytes for array in np.load(tmp_path / "blocks.npz").values()) / count < 120
     assert (tmp_path / JOURNAL).stat().st_size / count < 300
+
+
+def test_a_journal_says_its_format_and_a_later_one_is_refused(tmp_path):
+    whole = journal_of(tmp_path / "whole", some())
+    first, rest = whole.split(b"\n", 1)
+    said = from_line(first)
+    assert said.pop("format") == 1
+    for number, head in enumerate([said, {**said, "format": 2}]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / JOURNAL).write_bytes(to_line(head) + rest)
+    assert len(read_ledger(tmp_path / "0")[1].of(State.PENDING)) == len(
+        read_ledger(tmp_path / "whole")[1].of(State.PENDING)
+    )  # one of before formats were said
+    with pytest.raises(IdentityError, match="is of format 2 and this version reads 1"):
+        read_ledger(tmp_path / "1")
+    with pytest.raises(IdentityError, match="is of format 2 and this version reads 1"):
+        Ledger.resume(tmp_path / "1")

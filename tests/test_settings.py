@@ -215,3 +215,10 @@ def test_margin_overlap_and_products_alone_decide_pixels(one, other):
     same = (one.margin, one.overlap, one.products) == (other.margin, other.overlap, other.products)
     assert (one.deciding() == other.deciding()) == same
     assert json.loads(json.dumps(one.deciding())) == one.deciding()
+
+
+def test_a_job_file_may_say_its_format_and_another_is_refused(tmp_path):
+    assert load_job(written(tmp_path, {**LEAST, "format": 1}), {}) == load_job(written(tmp_path, LEAST), {})
+    for told in (2, 0, True, "1", None):
+        said = complaint(written(tmp_path, {**LEAST, "format": told}))
+        assert f"is of format {told!r} and this version reads 1" in said

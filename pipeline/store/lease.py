@@ -169,6 +169,13 @@ class Lease:
         put_whole(_path(self.folder, self._number), holder.to_bytes(), patience=patience)
 
 
+def demand_free(folder: Path) -> None:
+    """Raise LeaseError where another run holds a folder. Writes nothing; may take as long as `Lease.acquire`."""
+    number = _highest(folder)
+    if number:
+        _refuse_unless_void(folder, number, VOID_SECONDS)
+
+
 def _refuse_unless_void(folder: Path, number: int, void_seconds: float) -> None:
     """Return where the lease binds no one any more; raise LeaseError where it does."""
     holder = _read(folder, number)

@@ -27,6 +27,7 @@ from pipeline.store.objects import insist, put_if_absent, sentences
 from pipeline.store.record import Record, from_line, to_line
 
 JOURNAL = "journal.jsonl"
+FORMAT = 1  # of the journal; its first line says it, and a line without it is of the first
 FLUSH_LINES = 64
 FLUSH_SECONDS = 1.0
 
@@ -66,7 +67,7 @@ class Ledger:
         Raises IdentityError where a journal is there already.
 
         """
-        fold, line = Fold(blocks), to_line({"header": dict(header), "blocks": list(blocks)})
+        fold, line = Fold(blocks), to_line({"format": FORMAT, "header": dict(header), "blocks": list(blocks)})
         path = folder / JOURNAL
         if not put_if_absent(path, line):
             raise IdentityError(f"{path} is there already: resume it, or run with --overwrite.")
@@ -206,6 +207,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Fold, int]:
     _, first = next(lines, (0, b""))
     try:
         said = from_line(first)
+        _demand_format(path, said)
         header, fold = dict(said["header"]), Fold((said["blocks"][0], said["blocks"][1]))
     except (ValueError, KeyError, TypeError, IndexError):
         raise IdentityError(
@@ -224,6 +226,14 @@ def _read(path: Path) -> tuple[dict[str, Any], Fold, int]:
         end = position + len(line)
         fold.damaged, damaged = fold.damaged + damaged, 0
     return header, fold, end
+
+
+def _demand_format(path: Path, first: Mapping[str, Any]) -> None:
+    if (told := first.get("format", 1)) != FORMAT:
+        raise IdentityError(
+            f"{path} is of format {told!r} and this version reads {FORMAT}: use the version that wrote it, or another "
+            "--out; --overwrite builds the result anew beside it."
+        )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
