@@ -24,7 +24,7 @@ import json
 import os
 import time
 import uuid
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -44,6 +44,7 @@ from pipeline.store.objects import put_whole, remove, sentences
 CATALOGUE = "catalogue"
 _TODO, _LEASE, _MODELS = ".todo", Path(".leases") / ".catalogue", "models"
 _LEFT = "left"  # beside the notes: items that are to be removed after the commit
+_READ = ("id", "maskmill:item", "maskmill:card", "maskmill:state")  # of the index
 _UP = "../../.."  # from an item to the folder of results
 _AT_ONCE = 1 << 10  # scenes in hand
 _AGAIN_SECONDS = 0.2
@@ -80,14 +81,23 @@ def update(out: Path, names: Iterable[str] | None) -> Update:
     asked = sorted(set(names)) if names is not None else None
     mine = out / CATALOGUE / _TODO / f"{uuid.uuid4().hex}.json"
     put_whole(mine, json.dumps(asked).encode())
-    done = Update()
+    done: Update | None = None
     while mine.exists():
         try:
             with Lease.acquire(out / _LEASE, f"an update of the catalogue of {out}") as lease:
                 done = _all_asked(out, lease)
         except LeaseError:  # another update is at it, or has taken over from this one
             time.sleep(_AGAIN_SECONDS)
-    return done
+    return done or _as_it_is(out)
+
+
+def _as_it_is(out: Path) -> Update:
+    """What the index says, where another update has done what this one was asked for."""
+    index = read_index(out, _READ)
+    if index is None:
+        return Update()
+    items = sum(item is not None for item in index.column("item"))
+    return Update(len(index), items, states=dict(Counter(index.column("state"))))
 
 
 def _all_asked(out: Path, lease: Lease) -> Update:
@@ -117,7 +127,7 @@ class _Making:
 
     def __init__(self, out: Path, asked: set[str] | None, lease: Lease) -> None:
         self.out, self.root, self.lease = out, out / CATALOGUE, lease
-        old = read_index(out, ("id", "maskmill:item", "maskmill:card", "maskmill:state"))
+        old = read_index(out, _READ)
         self.old: Index | None = old if asked is not None else None
         there = result_names(out) if self.old is None else _names_here(out)
         there |= known_nights(out)

@@ -294,7 +294,8 @@ def test_updates_at_once_leave_what_one_after_the_other_leave(whole, tmp_path):
     shutil.copytree(out, alone)
     update(alone, names)
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda each: update(out, each), [names, ["zealand"], None]))
+        done = list(pool.map(lambda each: update(out, each), [names, ["zealand"], None]))
+    assert {(each.scenes, each.items) for each in done} == {(len(rows(alone)), len(items(alone)))}
     assert files(out) == files(alone)
 
 

@@ -25,9 +25,15 @@ def write(out, keep, said, without=()):
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.dictionaries(NAMES, st.integers(0, 9)), st.sets(NAMES)), max_size=3), st.integers(1, 5))
-def test_any_updates_give_the_rows_that_a_mapping_would_have(tmp_path, monkeypatch, updates, group):
+@given(
+    st.lists(st.tuples(st.dictionaries(NAMES, st.integers(0, 9)), st.sets(NAMES)), max_size=3),
+    st.integers(1, 5),
+    st.lists(NAMES),
+)
+def test_any_updates_give_the_rows_that_a_mapping_would_have(tmp_path, monkeypatch, updates, group, asked):
+    """Asked for in any order, of few at once or many."""
     monkeypatch.setattr(index, "ROWS", group)
+    monkeypatch.setattr(index, "NEAR", group)
     expected = {}
     (tmp_path / NAME).unlink(missing_ok=True)
     for number, (said, gone) in enumerate(updates):
@@ -36,6 +42,9 @@ def test_any_updates_give_the_rows_that_a_mapping_would_have(tmp_path, monkeypat
         found = read_index(tmp_path)
         assert found.names == sorted(expected)
         assert {name: found.get(name).nights for name in found.names} == expected
+        assert {name: found.get(name).nights for name in asked if name in found} == {
+            name: expected[name] for name in asked if name in expected
+        }
         assert found.column("nights") == [expected[name] for name in sorted(expected)]
         assert all(name in found for name in expected)
     assert [entry.name for entry in tmp_path.iterdir()] in ([NAME], [])
