@@ -44,3 +44,36 @@ def clean(
         if found.foreign:
             screen.show_rows("Not ours, left alone", [{"path": path} for path in found.foreign])
     return COMPLETE
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A")],
+    b: Annotated[Path, typer.Argument(metavar="B")],
+    page: Annotated[Path | None, typer.Option("--out", metavar="FILE.html", help="Also draw it, in one file.")] = None,
+    as_json: Json = False,
+) -> int:
+    """Hold the masks of two folders against each other, scene by scene: agreement, areas, where they differ most."""
+    from flows import screen
+    from models.compare import compare as compared
+
+    found = compared(a, b)
+    if page:
+        from models.compare_page import write_page
+
+        write_page(found, a, b, page)
+    said = found.as_dict()
+    for problem in said["problems"]:
+        screen.complain(problem)
+    if as_json:
+        screen.emit(said)
+        return int(said["exit_code"])
+    for one in said["scenes"]:
+        for note in one["notes"]:
+            screen.say(f"{one['scene']}: {note}")
+        agreement = "no pixel is a class in both" if one["agreement"] is None else f"{one['agreement']:.4%} agree"
+        screen.show_rows(f"{one['scene']}: {agreement}", one["classes"])
+        screen.show_rows("Where they differ most", one["differ_most"])
+    for side in ("a", "b"):
+        for name in said[f"only_in_{side}"]:
+            screen.say(f"{name} is in {side.upper()} alone.")
+    return int(said["exit_code"])

@@ -55,6 +55,7 @@ app = typer.Typer(
 app.add_typer(models, name="models")
 app.command()(archive_commands.catalogue)
 app.command()(archive_commands.clean)
+app.command()(archive_commands.compare)
 
 
 @app.callback()
