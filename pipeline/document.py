@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
+from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, Origin, StacOrigin
 from pipeline.settings import TISSUE, Job
 
 _CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
@@ -32,6 +33,12 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "resolution": "model, scene, or metres per pixel, above 0",
     "aoi": "tissue, a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
     "memory": "a size such as 800M or 8G",
+}
+_ORIGINS: dict[str, type[Origin]] = {
+    "folder": FolderOrigin,
+    "prefix": BucketOrigin,
+    "list": ListOrigin,
+    "stac": StacOrigin,
 }
 _UNSAID = frozenset({"cluster"})  # what holds secrets, perhaps, is not repeated
 
@@ -159,6 +166,8 @@ def _sentence(error: ValidationError, path: Path | None) -> str:
     key = first["loc"][0]
     where = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function-")))
     source = f"In the job file {path}: " if path else ""
+    if key == "scenes" and (said := _in_origin(error)):
+        return source + said
     if key in _WORDS and first["type"] != "missing":
         said = "what it is" if key in _UNSAID else _short(first["input"])
         return f"{source}`{key}` cannot be {said}: say {_WORDS[str(key)]}."
@@ -168,3 +177,20 @@ def _sentence(error: ValidationError, path: Path | None) -> str:
     if first["type"] == "missing":
         return f"{source}the setting `{where}` is missing: {Job.model_fields[where].description or 'say it'}."
     return f"{source}`{where}` cannot be {_short(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _in_origin(error: ValidationError) -> str | None:
+    """The same for a mapping that names a source of scenes; None where none does."""
+    first, *others = error.errors(include_url=False)
+    given = first["input"] if isinstance(first["input"], dict) else {}
+    kind = next((key for key in _ORIGINS if key in given), None)
+    if kind is None:
+        return None
+    model = _ORIGINS[kind]
+    wrong = next(one for one in others if one["loc"][1] == first["loc"][1] and model.__name__ in str(one["loc"][2]))
+    where = str(wrong["loc"][3]) if len(wrong["loc"]) > 3 else kind
+    if wrong["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where, list(model.model_fields), n=1, cutoff=0.0)[0]
+        return f"beside `{kind}` there is no `{where}`; did you mean `{near}`?"
+    said = wrong["msg"].removeprefix("Value error, ")
+    return f"`{where}` of an entry of `scenes` is not right: {said[0].lower()}{said[1:]}."

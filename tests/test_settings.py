@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.document import load_job
 from pipeline.errors import SettingsError
+from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, StacOrigin
 from pipeline.settings import Device, Job, SceneEntry
 
 LEAST = {"scenes": ["a.tif"], "model": "m", "out": "out"}
@@ -86,9 +87,11 @@ def test_flags_lie_over_the_file_and_a_flag_that_was_not_given_does_not(tmp_path
     ],
 )
 def test_a_scenes_path_is_relative_to_the_job_file(tmp_path, said, meant):
-    job = load_job(written(tmp_path, {**LEAST, "scenes": [said, {"name": "x", "uri": said}]}), {})
+    origins = [{"folder": said}, {"list": said}, {"stac": said}]
+    job = load_job(written(tmp_path, {**LEAST, "scenes": [said, {"name": "x", "uri": said}, *origins]}), {})
     meant = meant.format(here=tmp_path)
-    assert job.scenes == (meant, SceneEntry(name="x", uri=meant))
+    told = FolderOrigin(folder=meant), ListOrigin(list=meant), StacOrigin(stac=meant)
+    assert job.scenes == (meant, SceneEntry(name="x", uri=meant), *told)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +135,14 @@ def test_what_is_missing_is_named(tmp_path, key):
         ({"scenes": [3]}, "`scenes` cannot be 3: say a list of paths"),
         ({"scenes": [{"name": "a"}]}, "or of {name: north, uri: a/image.tif}"),
         ({"scenes": [{"name": "a", "uri": "b", "band": 1}]}, "or of {name: north, uri: a/image.tif}"),
+        ({"scenes": [{"folder": "a", "patern": "b"}]}, "beside `folder` there is no `patern`; did you mean `pattern`?"),
+        (
+            {"scenes": ["x", {"stac": "c", "bbox": [1, 2, 0, 3]}]},
+            "`stac` of an entry of `scenes` is not right: a bbox is",
+        ),
+        ({"scenes": [{"stac": "c", "datetime": "soon"}]}, "a datetime is 2026-05-01"),
+        ({"scenes": [{"prefix": "http://x/"}]}, "`prefix` of an entry of `scenes` is not right"),
+        ({"settle": -1}, "`settle` cannot be -1: say minutes, from 0"),
         ({"margin": "wide"}, "`margin` cannot be 'wide': say auto, exact, blend, or a number of pixels"),
         ({"margin": -1}, "`margin` cannot be -1"),
         ({"margin": 1.5}, "`margin` cannot be 1.5"),
@@ -182,9 +193,18 @@ def test_a_file_that_cannot_be_read_is_told_with_the_reason(tmp_path):
 
 
 NUMBERS = st.none() | st.integers(1, 10**6)
+WORDS = st.text(min_size=1)
+ORIGINS = (
+    st.builds(FolderOrigin, folder=WORDS, pattern=st.none() | WORDS, name=st.just("north"))
+    | st.builds(BucketOrigin, prefix=st.sampled_from(["s3://a/b/", "gs://a", "az://a/"]))
+    | st.builds(ListOrigin, list=WORDS)
+    | st.builds(
+        StacOrigin, stac=WORDS, assets=st.none() | WORDS | st.dictionaries(WORDS, WORDS, min_size=1, max_size=2)
+    )
+)
 JOBS = st.builds(
     Job,
-    scenes=st.lists(st.text() | st.builds(SceneEntry, name=st.text(), uri=st.text()), min_size=1, max_size=4),
+    scenes=st.lists(st.text() | st.builds(SceneEntry, name=st.text(), uri=st.text()) | ORIGINS, min_size=1, max_size=4),
     model=st.text(st.characters(exclude_characters="\0"), min_size=1),
     out=st.sampled_from([Path("out"), Path("/a/b c/ü")]),
     card=st.dictionaries(st.text(), st.integers() | st.text() | st.lists(st.booleans()), max_size=3),
@@ -199,6 +219,7 @@ JOBS = st.builds(
     products=st.frozensets(st.sampled_from(["confidence", "probabilities", "disagreement"])),
     memory=NUMBERS,
     attempts=st.integers(1, 10),
+    settle=st.none() | st.floats(0, 1e6),
     overwrite=st.booleans(),
 )
 
