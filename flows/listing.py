@@ -46,22 +46,23 @@ def listed(job: Job, left: LeftOut | None = None) -> Iterator[Listed]:
     """The job's scenes, in its order and by name within each source; `left` takes what is left out, and why.
 
     Raises SettingsError where two scenes that are named one by one have one name, and SceneError where a source cannot
-    be listed, or a pattern matches nothing.
+    be listed, or a string stands for no scene.
     """
     left = LeftOut() if left is None else left
     meant = [_meant(said, job) for said in job.scenes]
     by_hand = _by_hand(one for one in meant if isinstance(one, SceneEntry))
     taken = Taken()
     for said, one in zip(job.scenes, meant, strict=True):
-        source, empty = _source(one, job, left), True
+        source, empty, wrong = _source(one, job, left), True, len(left.problems)
         for scene in source.scenes:
             empty = False
             if _is_free(taken, scene, by_hand, left) and not _waits(scene, source, job, left):
                 yield scene
-        if empty and isinstance(said, str) and isinstance(one, FolderOrigin) and one.pattern:
-            raise SceneError(f"No file matches {said}; put the pattern in quotes if the shell should leave it alone.")
-        if empty:
-            left.remark(f"There is no scene in {_place(one)}.")
+        if not empty or len(left.problems) > wrong:
+            continue
+        if isinstance(said, str):
+            raise SceneError(_nothing(said, one))
+        left.remark(f"There is no scene in {_place(one)}.")
 
 
 def _meant(said: str | SceneEntry | Origin, job: Job) -> SceneEntry | Origin:
@@ -110,6 +111,13 @@ def _source(one: SceneEntry | Origin, job: Job, left: LeftOut) -> _Source:
     if isinstance(one, SceneEntry):
         return _Source([Listed(one, stamp_of(one.uri))])
     raise TypeError(f"{type(one).__name__} has no listing")
+
+
+def _nothing(said: str, one: SceneEntry | Origin) -> str:
+    """What is told where a string, which may be mistyped, stands for no scene at all; a mapping may be empty."""
+    if isinstance(one, FolderOrigin) and one.pattern:
+        return f"No file matches {said}; put the pattern in quotes if the shell should leave it alone."
+    return f"There is no scene in {shown(said)}: check it, or say it in a job file as a mapping if it may be empty."
 
 
 def _place(one: SceneEntry | Origin) -> str:

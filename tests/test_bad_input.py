@@ -109,7 +109,7 @@ def run_of(scene, *flags, model="good.onnx", out="out"):
 
 SCENES = {
     "nowhere.tif": "'nowhere.tif' does not exist",
-    "nothing": "'nothing' is not a file",
+    "nothing": "There is no scene in nothing: check it, or say it in a job file as a mapping if it may be empty",
     "": "A scene cannot be called ''",
     "/dev/zero": "'/dev/zero' is not a file",
     "~": "'~' does not exist",

@@ -96,8 +96,10 @@ def test_a_pattern_says_which_and_deliveries_are_no_single_scenes(bucket):
     for said in ("s3://images/two/**/*.png", {"prefix": "s3://images/two", "pattern": "**/*.png"}):
         assert [one.entry.name for one in listed(job_of(said))] == ["a", "b--a"]
     assert [one.entry.name for one in listed(job_of("s3://images/two/b/*.tif"))] == ["a"]
-    assert list(listed(job_of("s3://images/nothing/"), left)) == []
+    assert list(listed(job_of({"prefix": "s3://images/nothing/"}), left)) == []
     assert "There is no scene in s3://images/nothing/." in left.notes()
+    with pytest.raises(SceneError, match="There is no scene in s3://images/nothing/: check it"):
+        list(listed(job_of("s3://images/nothing/")))
 
 
 def test_what_a_store_has_got_a_moment_ago_waits(bucket):
