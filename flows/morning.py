@@ -30,7 +30,8 @@ def reported(job: Job, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
                 _write(job, {"scenes": [], "problems": [error.message], "exit_code": 2}, began)
             raise
         note_report(log, report)
-        _write(job, report, began)
+        if report["scenes"] or job.out.is_dir():  # where all waits, nothing is made
+            _write(job, report, began)
         return report
 
 
