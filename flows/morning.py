@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,7 +27,7 @@ def reported(job: Job, do: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
             report = do()
         except InputError as error:
-            if (job.out / JSON).is_file():
+            if os.path.isfile(job.out / JSON):  # noqa: PTH113  # Path.is_file raises for names that are too long
                 _write(job, {"scenes": [], "problems": [error.message], "exit_code": 2}, began)
             raise
         note_report(log, report)
