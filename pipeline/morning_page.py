@@ -58,8 +58,11 @@ def html_of(said: Mapping[str, Any]) -> bytes:
         facts_html(_first(said)),
         section("What went wrong", _some(said["problems"])),
         section("Not done, and why", _some(left)),
-        section("Scenes, worst first", table(("scene", "state", "Mpx", "Mpx/s", "failed", "why"), _rows(shown)))
-        + tagged("p", more, kind="soft"),
+        section(
+            "Scenes, worst first",
+            table(("scene", "state", "Mpx", "Mpx/s", "failed", "why"), _rows(shown)),
+            tagged("p", more, kind="soft") if more else Raw(""),
+        ),
         section("Area by class, all scenes of this night", _class_table(said)),
         section(
             "Area by class, scene by scene", _scene_classes(shown), tagged("p", said["rules"]["jump"], kind="soft")

@@ -38,7 +38,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 class Raw(str):
-    """Text that is HTML already."""
+    """Text that is HTML already. What is put together from it by + or an f-string is text again, and escaped."""
 
     __slots__ = ()
 

@@ -149,6 +149,7 @@ def test_two_real_models_are_held_against_each_other(tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/jpeg") == 1
     assert "http:" not in page
+    assert "&lt;" not in page
     shutil.copytree(tmp_path / "a" / "scene", tmp_path / "a" / "alone")
     assert compare(tmp_path / "a", tmp_path / "b").as_dict()["only_in_a"] == ["alone"]
     itself = compare(tmp_path / "a", tmp_path / "a").as_dict()

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from pipeline.errors import MaskmillError
+from pipeline.leftovers import clean
 from pipeline.store.ledger import read_ledger
 from pipeline.store.record import State
 from tests.oracle import noise, save_model, save_scene, small_unet, tree
@@ -87,6 +88,29 @@ def test_killing_the_coordinator_loses_nothing_and_leaves_no_process(folder):
     assert json.loads(status.stdout.splitlines()[-1])["scenes"][0]["pending"] == 165 - before
     finish(folder, "killed")
     assert_same(folder, "killed")
+
+
+@pytest.mark.slow
+def test_cleaning_after_a_kill_costs_no_block_and_no_byte(folder):
+    run = start(folder, "cleaned")
+    try:
+        while blocks_done(folder, "cleaned") < 30:
+            assert run.poll() is None
+            time.sleep(0.02)
+        family = psutil.Process(run.pid).children(recursive=True)
+        assert clean(folder / "cleaned").held  # while it runs, nothing of it is touched
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert gone(family)
+    finally:
+        run.kill()
+    before = blocks_done(folder, "cleaned")
+    said = clean(folder / "cleaned")
+    assert (said.held, said.foreign) == ([], [])
+    assert blocks_done(folder, "cleaned") == before >= 30
+    finish(folder, "cleaned")
+    assert_same(folder, "cleaned")
+    assert clean(folder / "cleaned").removed == []
 
 
 def test_a_worker_that_dies_is_replaced_within_the_run(folder):

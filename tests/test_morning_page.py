@@ -52,6 +52,8 @@ def test_a_night_is_told_with_pictures_areas_and_problems(nights):
     assert said["exit_code"] == first["exit_code"] == 3
     assert said["scenes"][0]["scene"] == "bad"
     assert "bad is refused" in page
+    assert "&lt;" not in page
+    assert page.count("<section>") == page.count("<h2>") == 5
     assert page.count("data:image/jpeg") == 1
     assert not re.search(r"https?://|<script", page)
     assert sum(one["area"] for one in said["classes"]) == pytest.approx(96 * 96 * 100)
