@@ -6,10 +6,11 @@ A Prefect task costs milliseconds and database rows: a large scene is one task, 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.listing import listed
+from flows.archive import Selection, select
 from flows.sources.listed import LeftOut
 from flows.zoo import model_path
 from pipeline.errors import SettingsError
@@ -20,29 +21,23 @@ LARGE_BYTES = 32 * 2**20  # a file from here on is a task of its own
 SCENES_PER_TASK = 64
 
 
-def expanded(job: Job, left: LeftOut | None = None) -> tuple[SceneEntry, ...]:
-    """The job's scenes, each with its name, in the job's order; `left` takes what is left out, and why.
+def placed(job: Job, left: LeftOut) -> tuple[Job, Selection]:
+    """The job, and what of it is due, with its paths as workers on other machines find them and its cluster's device.
 
-    Raises what `listed` raises.
-    """
-    return tuple(scene.entry for scene in listed(job, left))
-
-
-def placed(job: Job, left: LeftOut | None = None) -> tuple[Job, tuple[SceneEntry, ...]]:
-    """The job, and its scenes, with its paths as workers on other machines find them and its cluster's device.
-
-    Raises SettingsError where the two exclude each other, and what `expanded` raises.
+    Raises SettingsError where the two exclude each other, and what `select` raises.
     """
     if job.cluster == "gpus" and job.device is Device.CPU:
         raise SettingsError("`cluster: gpus` has no workers for `device: cpu`; take `local`.")
-    scenes = expanded(job, left)
-    more: dict[str, Any] = {"scenes": scenes, "settle": 0.0}
+    found = select(job, left)
+    more: dict[str, Any] = {"settle": 0.0}
+    if found.of_archive and not job.overwrite:
+        more["overwrite"] = "other"
     if job.cluster == "gpus":
         more["device"] = Device.CUDA
     if job.far:
-        scenes = tuple(_absolute(entry) for entry in scenes)
-        more |= {"scenes": scenes, "out": job.out.resolve(), "model": str(model_path(job.model).resolve())}
-    return job.model_copy(update=more), scenes
+        found.due = [replace(due, entry=_absolute(due.entry)) for due in found.due]
+        more |= {"out": job.out.resolve(), "model": str(model_path(job.model).resolve())}
+    return job.model_copy(update={**more, "scenes": tuple(due.entry for due in found.due)}), found
 
 
 def _absolute(entry: SceneEntry) -> SceneEntry:
@@ -53,24 +48,26 @@ def _absolute(entry: SceneEntry) -> SceneEntry:
     return entry.model_copy(update={"uri": absolute(entry.uri), "bands": bands})
 
 
-def batched(job: Job, left: LeftOut | None = None) -> list[Job]:
-    """The same job in parts: each large scene alone, small ones together, in order; `left` as above.
+def batched(job: Job, left: LeftOut) -> tuple[list[Job], Selection]:
+    """The job in parts, each large scene alone, small ones together, in order; and what is due; `left` as above.
 
-    Raises what `expanded` raises.
+    Raises what `select` raises.
     """
+    found = select(job, left)
     parts: list[list[SceneEntry]] = []
     room = 0
-    for entry in expanded(job, left):
-        if entry.bands or _large(entry.uri):
-            parts.append([entry])
+    for due in found.due:
+        if due.entry.bands or _large(due.entry.uri):
+            parts.append([due.entry])
             room = 0
         elif room:
-            parts[-1].append(entry)
+            parts[-1].append(due.entry)
             room -= 1
         else:
-            parts.append([entry])
+            parts.append([due.entry])
             room = SCENES_PER_TASK - 1
-    return [job.model_copy(update={"scenes": tuple(part), "settle": 0.0}) for part in parts]
+    more = {"settle": 0.0, "overwrite": job.overwrite or ("other" if found.of_archive else False)}
+    return [job.model_copy(update={**more, "scenes": tuple(part)}) for part in parts], found
 
 
 def _large(uri: str) -> bool:

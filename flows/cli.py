@@ -12,7 +12,7 @@ import os
 import sys
 from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -44,6 +44,9 @@ from flows.options import (
     job_of,
     warm_child,
 )
+
+if TYPE_CHECKING:
+    from pipeline.settings import Job
 
 app = typer.Typer(
     name="maskmill",
@@ -91,6 +94,7 @@ def run(
     memory: Memory = None,
     overwrite: Overwrite = None,
     prefect: Annotated[bool, typer.Option("--prefect", help="Make it a Prefect flow run.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say which scenes would be done, and why.")] = False,
     as_json: Json = False,
 ) -> int:
     """Make the masks. Stop it at any time; the same command goes on from there."""
@@ -98,6 +102,8 @@ def run(
 
     asked = job_of(context.params, job)
     screen.hear_warnings()
+    if dry_run:
+        return _list_due(asked, as_json)
     with screen.watched() as moved:
         if prefect or os.environ.get("PREFECT_API_URL"):
             from flows.environment import run_through_prefect
@@ -225,6 +231,25 @@ def doctor(as_json: Json = False) -> int:
     else:
         screen.show_rows("This machine", [check.as_dict() for check in checks])
     return int(broken)
+
+
+def _list_due(job: Job, as_json: bool) -> int:
+    """Show what a run would do, and why; what could not be listed is named on stderr."""
+    from flows import screen
+    from flows.archive import select
+    from flows.sources.listed import LeftOut
+
+    found = select(job, left := LeftOut())
+    due = [{"scene": one.entry.name, "why": str(one.why)} for one in found.due]
+    code = HOLES if left.problems else COMPLETE
+    if as_json:
+        alone = {str(why): count for why, count in found.left_alone.items()}
+        screen.emit({"due": due, "left_alone": alone, "carried_over": found.carried_over, "exit_code": code})
+    else:
+        screen.show_rows("Due", due)
+    for note in (*left.notes(), *found.notes(), *left.problems):
+        screen.complain(note)
+    return code
 
 
 def _finish_run(report: dict[str, Any], as_json: bool) -> int:

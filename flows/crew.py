@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from flows.patience import Patience
 from pipeline.child import Child, Ended, unlimited
 from pipeline.plan import Plan
 from pipeline.run import SceneRun
+from pipeline.settings import Job
 from pipeline.store.objects import put_whole
 from pipeline.store.record import Record, State
 from pipeline.work import Outcome, do_block
@@ -47,10 +49,10 @@ class Crew:
         patience = Patience(run.settled.probe.seconds * grid.computed(run.todo[:1]) / grid.window**2)
         if run.job.cluster == "inline":
             run.make_ahead(None)
-            return inline(run.plan, run.todo, run.job.attempts)
+            return inline(run.plan, in_time(run.job, run.todo), run.job.attempts)
         if self._sooner_alone(run):
             run.make_ahead(None)
-            return alone(self.child, run.plan, run.todo, run.job.attempts, patience)
+            return alone(self.child, run.plan, in_time(run.job, run.todo), run.job.attempts, patience)
         return self._fed(run, patience)
 
     def _fed(self, run: SceneRun, patience: Patience) -> Iterator[Record]:
@@ -70,7 +72,7 @@ class Crew:
         run.make_ahead(None if on_gpu else makers(client))
         # ^ A GPU's worker has better things to do.
         feed = Feed(client, run.plan, run.job.attempts, hands, terms, patience)
-        return feed.records(run.todo, SEVERAL if len(run.todo) >= MANY else 1)
+        return feed.records(in_time(run.job, run.todo), SEVERAL if len(run.todo) >= MANY else 1)
 
     def _sooner_alone(self, run: SceneRun) -> bool:
         """Whether one process is done before a cluster would be, if there is none yet and none was asked for."""
@@ -111,6 +113,11 @@ def _terms_of(run: SceneRun) -> Terms:
     token, text = run.folder.stage / "token", uuid.uuid4().hex
     put_whole(token, text.encode())
     return Terms(Versions.own(), token, text)
+
+
+def in_time(job: Job, blocks: Iterable[int]) -> Iterator[int]:
+    """Blocks, until the job's time is over."""
+    return takewhile(lambda _block: not job.is_over, blocks)
 
 
 def inline(plan: Plan, blocks: Iterable[int], attempts: int) -> Iterator[Record]:

@@ -109,7 +109,7 @@ def _source(one: SceneEntry | Origin, job: Job, left: LeftOut) -> _Source:
     if isinstance(one, StacOrigin):
         return _Source(items(one, left))
     if isinstance(one, SceneEntry):
-        return _Source([Listed(one, stamp_of(one.uri))])
+        return _Source([Listed(one, stamp_of(one.uri), by_hand=True)])
     raise TypeError(f"{type(one).__name__} has no listing")
 
 

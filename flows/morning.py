@@ -40,7 +40,7 @@ def _write(job: Job, report: Mapping[str, Any], began: float) -> None:
     from pipeline.morning import Night  # noqa: PLC0415  # as above
     from pipeline.morning_page import HTML, write_morning  # noqa: PLC0415  # as above
 
-    night = Night(began, time.time(), getattr(job, "price_per_hour", None))
+    night = Night(began, time.time(), job.price_per_hour)
     try:
         write_morning(job.out, report, night)
     except (MaskmillError, OSError) as error:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from threading import Thread
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -33,18 +34,19 @@ from prefect.client.schemas.objects import State  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
+from flows.archive import Rations, Selection, catalogued  # noqa: E402
 from flows.batches import batched  # noqa: E402
 from flows.morning import reported  # noqa: E402
 from flows.screen import Lines, Moved, masked  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.sources.listed import LeftOut  # noqa: E402
-from flows.tasks import run_job  # noqa: E402
+from flows.tasks import JobReport, run_job  # noqa: E402
 from pipeline.child import interrupts_held  # noqa: E402
 from pipeline.document import load_job  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
 from pipeline.settings import Job, SceneEntry  # noqa: E402
 
-HOLES, REFUSED = "Holes", "Refused"
+HOLES, REFUSED, CARRIED_OVER = "Holes", "Refused", "Carried over"
 SECONDS_BETWEEN_UPDATES = 2.0  # each is a call to the server
 ROWS = 200  # of the table artifact
 _log = logging.getLogger(__name__)
@@ -76,13 +78,16 @@ def _may_pass(_task: object, _run: object, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def do_scenes(job: dict[str, Any], label: str) -> State[Any]:  # noqa: ARG001  # names the task run
+def do_scenes(job: dict[str, Any], label: str, begun: dict[str, Any]) -> State[Any]:  # noqa: ARG001  # names the task run
     """Do one large scene or a batch of small ones; the state's data is the report's mapping or an InputError.
+
+    `begun` is what other parts have begun of what the job may, as `Rations` has it.
 
     Bad input is returned and not raised: it deserves no traceback.
     """
     try:
-        return Completed(data=run_job(Job.model_validate(job), _moved).as_dict())
+        part = Job.model_validate(job)
+        return Completed(data=run_job(part, _moved, begun=Rations(part, **begun)).as_dict())
     except InputError as error:
         return _refused(error)
 
@@ -116,25 +121,42 @@ def _start_server() -> None:
 def _done(job: Job) -> dict[str, Any]:
     if _onlooker.get() is None:
         _onlooker.set(Lines())
-    parts = batched(job, left := LeftOut())
-    for note in left.notes():
+    parts, found = batched(job.begun(datetime.now(UTC)), left := LeftOut())
+    for note in (*left.notes(), *found.notes()):
         _log.warning("%s", note)
-    meter = Meter(sum(len(part.scenes) for part in parts))
+    meter = Meter(len(found.due))
     _meter.set(meter)
-    aside = {"scenes": [], "problems": left.problems, "exit_code": 3 if left.problems else 0}
-    asides = [] if parts and not left.problems else [aside]
-    report = reported(job, lambda: merged([*asides, *(_outcome(part) for part in parts)]))
+    report = reported(job, lambda: merged([_aside(found, left), *_outcomes(parts)]))
+    if found.of_archive:
+        catalogued(job.out, [row["scene"] for row in report["scenes"]])
     meter.finish()
     _show(report)
     return report
 
 
-def _outcome(part: Job) -> dict[str, Any] | InputError:
+def _aside(found: Selection, left: LeftOut) -> dict[str, Any]:
+    """The report of what no part has."""
+    return JobReport((), tuple(left.problems), 3 if left.problems else 0, found.carried_over).as_dict()
+
+
+def _outcomes(parts: Sequence[Job]) -> Iterator[dict[str, Any] | InputError]:
+    """The report of each part, or what kept it from starting; each may begin what those before it have left."""
+    begun = {"scenes": 0, "megapixels": 0.0}
+    for part in parts:
+        outcome = _outcome(part, begun)
+        if not isinstance(outcome, InputError):
+            begun = {key: begun[key] + outcome["begun"].get(key, 0) for key in begun}
+        yield outcome
+
+
+def _outcome(part: Job, begun: dict[str, Any]) -> dict[str, Any] | InputError:
     """The report of a part, or what kept it from starting, naming it. What nobody foresaw is raised."""
+    if part.is_over:
+        return JobReport((), (), 0, len(part.scenes)).as_dict()
     names = [scene.name for scene in part.scenes if isinstance(scene, SceneEntry)]
     label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
     try:
-        return _unwrapped(do_scenes(part.model_dump(mode="json"), label, return_state=True))
+        return _unwrapped(do_scenes(part.model_dump(mode="json"), label, begun, return_state=True))
     except InputError as error:
         return error
 
@@ -153,7 +175,7 @@ def merged(outcomes: Sequence[Mapping[str, Any] | InputError]) -> dict[str, Any]
     """
     errors = [one for one in outcomes if isinstance(one, InputError)]
     reports = [one for one in outcomes if not isinstance(one, InputError)]
-    if not reports:
+    if errors and not any(report["scenes"] or report["problems"] or report["carried_over"] for report in reports):
         reasons = dict.fromkeys(error.message for error in errors)
         raise errors[0] if len(reasons) == 1 else InputError(" ".join(reasons))
     return {
@@ -161,6 +183,7 @@ def merged(outcomes: Sequence[Mapping[str, Any] | InputError]) -> dict[str, Any]
         "problems": [problem for report in reports for problem in report["problems"]]
         + [error.message for error in errors],
         "exit_code": 3 if errors else max(report["exit_code"] for report in reports),
+        "carried_over": sum(report["carried_over"] for report in reports),
     }
 
 
@@ -225,6 +248,8 @@ def _refused(error: InputError) -> State[Any]:
 
 def _ended(report: dict[str, Any]) -> State[Any]:
     problems = report["problems"]
+    if report["exit_code"] == 0 and (later := report["carried_over"]):
+        return Completed(name=CARRIED_OVER, message=f"{later} scenes are left to the next run.", data=report)
     if report["exit_code"] == 0:
         return Completed(message=f"{len(report['scenes'])} scenes complete.", data=report)
     more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""

@@ -9,19 +9,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.archive import Rations, Selection, catalogued
 from flows.batches import placed
 from flows.crew import Crew, import_early
+from flows.lines import CARRIED_OVER, holes_of, line
 from flows.sources.listed import LeftOut
 from flows.zoo import model_path
 from pipeline.budget import cores
 from pipeline.child import Child
-from pipeline.errors import InputError, MaskmillError, SceneError
-from pipeline.folder import LEDGER, Folder
+from pipeline.errors import CarriedOverError, InputError, MaskmillError, SceneError
+from pipeline.folder import Folder
 from pipeline.plan import Choices, Network
 from pipeline.run import SceneRun, demand_startable, open_run
 from pipeline.settings import Job, SceneEntry
@@ -35,11 +37,6 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _log = logging.getLogger("maskmill")
-_TOLD = (
-    *("classes", "predicted_pixels", "slide", "memory", "numeric_class", "identity_digest"),
-    *("blocks_seconds", "device_waited", "devices", "pixels_this_run"),
-)  # what a scene's line has of its report
-LONG = 40  # letters: a CRS that needs more has no code, and is in the report
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +55,20 @@ Listener = Callable[[Progress], None]
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """What came of a job: a line for each scene, a sentence for each problem."""
+    """What came of a job: a line for each scene, a sentence for each problem.
+
+    `carried_over` scenes are left to the next run, begun or not; `begun` is how much this one began (`Rations`).
+    """
 
     scenes: tuple[dict[str, Any], ...]
     problems: tuple[str, ...]
     exit_code: int
+    carried_over: int = 0
+    begun: dict[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {"scenes": list(self.scenes), "problems": list(self.problems), "exit_code": self.exit_code}
+        return {**asdict(self), "scenes": list(self.scenes), "problems": list(self.problems)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,46 +117,95 @@ class Office:
                 self.told.add(note)
                 _log.warning("%s: %s", scene, note)
 
-    def open(self, entry: SceneEntry) -> SceneRun:
-        """Open one scene's run."""
-        return open_run(self.job.model_copy(update={"scenes": (entry,)}), entry.name, partial(self.settle, entry))
+    def open(self, entry: SceneEntry, rations: Rations) -> SceneRun:
+        """Open one scene's run. Raises what `rations` raise, before anything is written of a scene that is new."""
+
+        def settle(frozen: Choices | None) -> Settled:
+            settled = self.settle(entry, frozen)
+            if frozen is None:
+                rations.demand(entry.name, settled.plan.grid.scene.area)
+            return settled
+
+        run = open_run(self.job.model_copy(update={"scenes": (entry,)}), entry.name, settle)
+        if pixels := sum(run.plan.grid.owned(block).area for block in run.todo):
+            try:
+                rations.demand(entry.name, pixels)
+            except BaseException as error:
+                run.__exit__(type(error), error, None)
+                raise
+            rations.take(pixels)
+        return run
 
 
-def run_job(job: Job, on_progress: Listener | None = None, child: Child | None = None) -> JobReport:
-    """Do all scenes of a job.
+def run_job(
+    job: Job, on_progress: Listener | None = None, child: Child | None = None, begun: Rations | None = None
+) -> JobReport:
+    """Do the scenes of a job: those that are named, and of an archive those that are due.
+
+    `begun` is what other parts of the job have begun of what it may.
 
     A scene that is refused or has holes is a problem, and the others are done; raises its InputError where no scene
     could start.
     """
     left = LeftOut()
-    job, entries = placed(job, left)
-    for note in left.notes():
+    job, found = placed(job.begun(datetime.now(UTC)), left)
+    for note in (*left.notes(), *found.notes()):
         _log.warning("%s", note)
-    rows: list[dict[str, Any]] = []
-    problems = list(left.problems)
-    if not entries:
-        return JobReport((), tuple(problems), 3 if problems else 0)
-    refused: list[InputError] = []
-    import_early()
-    with ExitStack() as stack:
-        client = _hired(stack, job)
-        office = stack.enter_context(Office.of(job, child, client))
-        crew = Crew(stack, office.survey.child, len(entries), client)
-        for entry in entries:
-            try:
-                row, holes = run_scene(office, crew, entry, on_progress or _nobody)
-            except InputError as error:
-                refused.append(error)
-                problems.append(f"{entry.name} is refused: {error.message}")
-                rows.append({"scene": entry.name, "state": "refused", "out": None})
-            else:
-                rows.append(row)
-                problems.extend(holes)
-    if len(refused) == len(entries):
-        if len(refused) == 1:
-            raise refused[0]
-        raise SceneError(f"None of {len(refused)} scenes could start: {' '.join(problems)}")
-    return JobReport(tuple(rows), tuple(problems), 3 if problems else 0)
+    rations = replace(begun, job=job) if begun else Rations(job)
+    night = _Night(job, rations, on_progress or _nobody, list(left.problems), found.carried_over)
+    if found.due:
+        night.do(found, child)
+    if found.of_archive:
+        catalogued(job.out, [row["scene"] for row in night.rows])
+    return night.report()
+
+
+@dataclass(slots=True)
+class _Night:
+    """One run over a job's scenes, as far as it has come."""
+
+    job: Job
+    rations: Rations
+    listen: Listener
+    problems: list[str]
+    carried_over: int
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[InputError] = field(default_factory=list)
+
+    def do(self, found: Selection, child: Child | None) -> None:
+        """Do scene after scene, until there are none, or the run may begin no more."""
+        import_early()
+        with ExitStack() as stack:
+            client = _hired(stack, self.job)
+            office = stack.enter_context(Office.of(self.job, child, client))
+            crew = Crew(stack, office.survey.child, len(found.due), client)
+            for place, due in enumerate(found.due):
+                try:
+                    self._one(office, crew, due.entry)
+                except CarriedOverError:
+                    self.carried_over += len(found.due) - place
+                    break
+
+    def _one(self, office: Office, crew: Crew, entry: SceneEntry) -> None:
+        try:
+            row, holes = run_scene(office, crew, entry, self.listen, self.rations)
+        except InputError as error:
+            self.refused.append(error)
+            self.problems.append(f"{entry.name} is refused: {error.message}")
+            self.rows.append({"scene": entry.name, "state": "refused", "out": None})
+        else:
+            self.rows.append(row)
+            self.problems.extend(holes)
+            self.carried_over += row["state"] == CARRIED_OVER
+
+    def report(self) -> JobReport:
+        """What came of it. Raises the InputErrors where nothing but these came of it."""
+        if self.refused and len(self.refused) == len(self.rows) and not self.carried_over:
+            if len(self.refused) == 1:
+                raise self.refused[0]
+            raise SceneError(f"None of {len(self.refused)} scenes could start: {' '.join(self.problems)}")
+        begun = self.rations.begun()
+        return JobReport(tuple(self.rows), tuple(self.problems), 3 if self.problems else 0, self.carried_over, begun)
 
 
 def _hired(stack: ExitStack, job: Job) -> Client | None:
@@ -166,18 +217,21 @@ def _hired(stack: ExitStack, job: Job) -> Client | None:
     return stack.enter_context(far_cluster(job.cluster, job.workers))
 
 
-def run_scene(office: Office, crew: Crew, entry: SceneEntry, listen: Listener) -> tuple[dict[str, Any], list[str]]:
+def run_scene(
+    office: Office, crew: Crew, entry: SceneEntry, listen: Listener, rations: Rations
+) -> tuple[dict[str, Any], list[str]]:
     """Do one scene, or what is left of it; returns its line and a sentence for each hole.
 
-    Raises the InputError of a scene that cannot start; one that comes later ends the scene, and is its one sentence.
+    Raises CarriedOverError where it is for the next run, and the InputError of a scene that cannot start; one that
+    comes later ends the scene, and is its one sentence.
     """
-    run = office.open(entry)
+    run = office.open(entry, rations)
     try:
         with run:
             return _run_open(office, crew, run, listen)
     except MaskmillError as error:
         kept = "What is done is kept, and the same command goes on from there."
-        return _line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
+        return line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
 
 
 def _run_open(office: Office, crew: Crew, run: SceneRun, listen: Listener) -> tuple[dict[str, Any], list[str]]:
@@ -188,10 +242,7 @@ def _run_open(office: Office, crew: Crew, run: SceneRun, listen: Listener) -> tu
     report = run.finish(lambda stage, done, total: listen(Progress(name, done, total, 0, stage)))
     total = run.plan.grid.height * run.plan.grid.width
     listen(Progress(name, total, total, report["blocks"]["failed"]))
-    holes = [_hole(name, failure) for failure in report["failures"]]
-    if unnamed := report["blocks"]["failed"] - len(holes):
-        holes.append(f"{name} has {unnamed} more holes; {run.folder.final / LEDGER} names them all.")
-    return _line(run, report, already), holes
+    return line(run, report, already), holes_of(run, report)
 
 
 def _do_blocks(run: SceneRun, crew: Crew, listen: Listener) -> None:
@@ -209,40 +260,6 @@ def _do_blocks(run: SceneRun, crew: Crew, listen: Listener) -> None:
         listen(Progress(run.plan.scene.name, done, total, failed))
 
 
-def _line(run: SceneRun, report: dict[str, Any], already: bool) -> dict[str, Any]:
-    """A scene in one line of a table."""
-    failed = report["blocks"]["failed"]
-    state = "holes" if failed else "complete" if report["complete"] else "incomplete"
-    return {
-        "scene": run.plan.scene.name,
-        "state": f"{state} already" if already else state,
-        "pixels": report["pixels"],
-        "seconds": report["seconds"],
-        "device": report["device"],
-        "margin": f"{report['margin']['pixels']} {report['margin']['kind']}",
-        "failed": failed,
-        "out": str(run.folder.final),
-        "report": {key: report[key] for key in _TOLD} | {"model": report["model"]["digest"]},
-    }
-
-
-def _hole(scene: str, failure: dict[str, Any]) -> str:
-    rows, cols = failure["rows"], failure["cols"]
-    return (
-        f"{scene} has a hole: block {failure['block']}, rows {rows[0]} to {rows[1]}, columns {cols[0]} to {cols[1]}"
-        f"{_place(failure)}, failed {failure['attempts']} times: {failure['reason']}"
-    )
-
-
-def _place(failure: dict[str, Any]) -> str:
-    """Where a hole lies on the map or the slide; nothing where the scene does not say."""
-    if failure["bounds"] is None:
-        return ""
-    left, bottom, right, top = (f"{number:.10g}" for number in failure["bounds"])
-    crs = failure["crs"] or "no CRS"
-    return f" (x {left} to {right}, y {bottom} to {top}, {crs if len(crs) < LONG else 'in the scene’s CRS'})"
-
-
 def _nobody(_progress: Progress) -> None:
     """Listen to no one."""
 
@@ -253,18 +270,18 @@ def plan_job(job: Job, child: Child | None = None) -> list[dict[str, Any]]:
     Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
     job or its model is at fault.
     """
-    job, entries = placed(job, left := LeftOut())
-    for note in (*left.notes(), *left.problems):
+    job, found = placed(job, left := LeftOut())
+    for note in (*left.notes(), *found.notes(), *left.problems):
         _log.warning("%s", note)
     with ExitStack() as stack:
         office = stack.enter_context(Office.of(job, child, _hired(stack, job)))
-        return [_planned(office, entry) for entry in entries]
+        return [_planned(office, due.entry) for due in found.due]
 
 
 def _planned(office: Office, entry: SceneEntry) -> dict[str, Any]:
     job, plan = office.job, {"scene": entry.name}
     try:
-        had = None if job.overwrite else Folder(job.out, entry.name).choices()
+        had = None if job.overwrite is True else Folder(job.out, entry.name).choices()
         settled = office.settle(entry, had[1] if had else None)
         plan = settled.as_dict()
         demand_startable(job, settled, fresh=had is None)

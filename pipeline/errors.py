@@ -11,6 +11,7 @@ MaskmillError
 │   ├── LeaseError        another run holds the folder
 │   ├── ClusterError      workers that cannot be had, that are lost, or that are not alike
 │   └── RoomError         memory or disk do not hold what is planned
+├── CarriedOverError      a scene is not begun by this run: it is for the next
 └── BlockError            one block failed: it becomes a named hole, the run goes on
 
 Every message is a sentence: what was wrong, with which numbers, and what to do.
@@ -70,6 +71,10 @@ class ClusterError(InputError):
 
 class RoomError(InputError):
     """Memory or disk do not hold what is planned."""
+
+
+class CarriedOverError(MaskmillError):
+    """A scene is left to the next run: this one's time is over, or it has begun as much as it may."""
 
 
 class BlockError(MaskmillError):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import IdentityError, SettingsError
+from pipeline.night import Night
 from pipeline.plan import Choices, Plan
 from pipeline.raster.address import kept
 from pipeline.raster.naming import demand_name
@@ -174,7 +175,7 @@ def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
     }
     # Whose workers did it is nobody's business later on, and what they were called with may be secret.
     # Which scenes there were besides, and when they count, is no matter of this one.
-    return {**job.model_dump(mode="json", exclude={"cluster", "scenes", "settle"}), **absolute}
+    return {**job.model_dump(mode="json", exclude={"cluster", "scenes", "settle", *Night.model_fields}), **absolute}
 
 
 def _kept_scene(job: Job, plan: Plan) -> dict[str, Any]:

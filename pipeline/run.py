@@ -189,12 +189,14 @@ def _remove_empty(folders: list[Path]) -> None:
 def _choose_folder(job: Job, name: str, settle: Settle) -> tuple[Folder, Settled, bool]:
     """Where this result is made, its plan, and whether it was begun before."""
     final, beside = Folder(job.out, name), Folder(job.out, name, beside=True)
-    if not job.overwrite:
+    if job.overwrite is not True:
         had = final.choices()
         settled = settle(had[1] if had else None)
-        if had:
+        same = had is not None and had[0] == settled.plan.identity
+        if had and not job.overwrite:
             demand_same(had[0], settled.plan.identity, str(final.path))
-        return final, settled, had is not None
+        if same or not had or not job.overwrite:
+            return final, settled, had is not None
     for folder in (beside, final):
         begun = _begun(folder)
         if begun:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.night import Night
 from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, StacOrigin
 
 FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class, in a raster of bytes
@@ -168,10 +169,8 @@ Far = Scheduler | ClusterClass
 Cluster = Annotated[Literal["inline", "local", "gpus"] | Far, BeforeValidator(_cluster)]
 
 
-class Job(BaseModel):
+class Job(Night):
     """A job file's contents. Sides are pixels, sizes are bytes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scenes: tuple[str | SceneEntry | FolderOrigin | BucketOrigin | ListOrigin | StacOrigin, ...] = Field(
         min_length=1,
@@ -235,7 +234,10 @@ class Job(BaseModel):
         default=None, description="bytes to plan for; default: what is free"
     )
     attempts: Annotated[Whole, Field(le=10)] = 3
-    overwrite: bool = False
+    overwrite: bool | Literal["other"] = Field(
+        default=False,
+        description="build a result anew beside the old one; other: only one of another image, model or setting",
+    )
 
     @property
     def far(self) -> bool:

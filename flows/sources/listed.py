@@ -33,11 +33,15 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A scene, what its source says of its files, and when it was taken if the source says that."""
+    """A scene, what its source says of its files, and when it was taken if the source says that.
+
+    `by_hand`: the job names it by itself, and no source of several.
+    """
 
     entry: SceneEntry
     stamp: Stamp = Stamp()
     taken: datetime | None = None
+    by_hand: bool = False
 
 
 @dataclass(slots=True)
