@@ -33,6 +33,8 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "resolution": "model, scene, or metres per pixel, above 0",
     "aoi": "tissue, a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
     "memory": "a size such as 800M or 8G",
+    "overwrite": "true, false or other",
+    "stop_at": 'a time of day, such as "06:00"',
 }
 _ORIGINS: dict[str, type[Origin]] = {
     "folder": FolderOrigin,

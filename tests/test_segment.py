@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from flows.batches import LARGE_BYTES, SCENES_PER_TASK, batched
 from flows.listing import listed
 from flows.segment import merged
+from flows.tasks import JobReport
 from flows.sources.listed import LeftOut
 from pipeline.errors import InputError, SceneError, SettingsError
 from pipeline.settings import Job
@@ -55,7 +56,7 @@ def test_a_glob_is_resolved_and_two_scenes_of_one_name_are_refused(tmp_path):
 
 
 _REPORTS = st.builds(
-    lambda scenes, problems: {"scenes": scenes, "problems": problems, "exit_code": 3 if problems else 0},
+    lambda scenes, problems: JobReport(tuple(scenes), tuple(problems), 3 if problems else 0).as_dict(),
     st.lists(st.fixed_dictionaries({"scene": st.text(max_size=3)}), min_size=1, max_size=3),
     st.lists(st.text(max_size=3), max_size=2),
 )

@@ -59,6 +59,15 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "cluster": {"class": "a.b.C", "arguments": {"cores": 4}, "adapt": {"minimum": 0, "maximum": 9}},
         "mixed": True,
         "settle": 2.5,
+        "stop_at": "06:30",
+        "timezone": "Europe/Vienna",
+        "max_hours": 3.5,
+        "until": "2026-05-01T06:00:00Z",
+        "max_scenes": 10,
+        "max_megapixels": 2.5,
+        "reprocess": "all",
+        "since": "2026-05-01",
+        "price_per_hour": 2.4,
     }
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})
