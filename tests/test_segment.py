@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from flows.batches import LARGE_BYTES, SCENES_PER_TASK, batched
 from flows.listing import listed
 from flows.segment import merged
-from flows.tasks import JobReport
 from flows.sources.listed import LeftOut
+from flows.tasks import JobReport
 from pipeline.errors import InputError, SceneError, SettingsError
 from pipeline.settings import Job
 from tests.mill import last_json, maskmill, world, write_job
