@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.security import Security
+from distributed.spans import SpanMetadata, SpansSchedulerExtension
 
 from flows.gpus import OneGpu
 from flows.upkeep import kept
@@ -27,6 +30,17 @@ SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "60s",  # a restart that takes longer than this is ended, by default 15 s
     "distributed.scheduler.allowed-failures": 0,  # a worker's death is told at once; `feed` finds the block that did it
 }
+
+
+class Spans(SpansSchedulerExtension):
+    """Dask's own, without the note of each call of `submit` that it keeps for as long as the scheduler lives."""
+
+    def observe_tasks(self, tss: Any, code: Any, span_metadata: Any) -> Any:  # noqa: ANN401, ARG002  # Dask's
+        """Take tasks into their spans."""
+        return super().observe_tasks(tss, code, SpanMetadata(collections=[]))
+
+
+EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": Spans}
 TRIES = 3
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
 ENVIRONMENT = {
@@ -65,7 +79,7 @@ def _started(stack: ExitStack, workers: int, threads: int) -> LocalCluster:
                 host="127.0.0.1",
                 dashboard_address=None,
                 # Without one its HTTP server would ask for 8787, and complain where another has that.
-                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0", "extensions": EXTENSIONS},
                 memory_limit=None,
                 # A scheduler runs whatever it is sent: only this process has the key.
                 security=Security.temporary(),

@@ -267,3 +267,12 @@ def test_several_that_kill_among_many_that_fail_or_succeed(folder, tmp_path):
     failed = {block for block, record in found.items() if record.state is State.FAILED}
     assert failed == {0, 5, 6, 15}
     assert len(found) == 16
+
+
+def test_the_scheduler_keeps_nothing_of_blocks_that_are_done(folder, tmp_path):
+    plan = planned(folder, tmp_path)
+    with local_cluster(1) as client:
+        assert len(list(feed(client, plan, range(6), 1, hands=1))) == 6
+        spans = client.cluster.scheduler.extensions["spans"].spans.values()
+        assert spans
+        assert not any(span._metadata["collections"] for span in spans)
