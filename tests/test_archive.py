@@ -124,21 +124,22 @@ def test_after_its_time_a_run_begins_nothing(archive):
     assert not list((archive.folder / "out").glob("scene*"))
 
 
-@pytest.mark.parametrize("cluster", ["inline", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["inline", "local"])
 def test_a_scene_that_the_end_cuts_is_gone_on_with_to_the_same_bytes(archive, cluster):
     big = archive.folder / "archive"
     shutil.rmtree(big)
     big.mkdir()
     write_image(big / "big.tif", noise(3, 480, 480, seed=1), tiled=True, blockxsize=64, blockysize=64)
     job = {"cluster": cluster, "workers": 2 if cluster == "local" else None}
-    cut, hours = 0, 0.0008
+    cut, hours = 0, 0.0001
     while True:
         done, said = archive.run(max_hours=hours, **job)
         assert done.returncode == 0, done.stderr
         assert states(said) in ({}, {"big": "carried over"}, {"big": "complete"})
         if not said["carried_over"]:
             break
-        cut, hours = cut + 1, 1.5 * hours
+        cut, hours = cut + 1, 1.4 * hours
     assert cut
     assert states(said) == {"big": "complete"}
     mask = archive.mask("big")
