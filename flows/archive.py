@@ -130,8 +130,9 @@ def _why(job: Job, scene: Listed, had: Entry | None) -> Why:
         return Why.UNFINISHED
     if _has_changed(scene.stamp, had):
         return Why.CHANGED
-    again = job.reprocess == "all" or (job.since is not None and _day(scene) >= job.since)
-    return Why.AGAIN if again else Why.DONE
+    again = job.overwrite is True or job.reprocess == "all"
+    since = job.since is not None and _day(scene) >= job.since
+    return Why.AGAIN if again or since else Why.DONE
 
 
 def _has_changed(stamp: Stamp, had: Entry) -> bool:

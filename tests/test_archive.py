@@ -67,6 +67,7 @@ def test_what_is_done_is_done_once_and_what_is_new_or_changed_is_done(archive):
     assert states(said) == {"scene1": "complete", "scene9": "complete"}, done.stderr
     assert archive.mask("scene1") == archive.mask("scene9") != before
     assert archive.due() == {}
+    assert archive.due(overwrite=True) == dict.fromkeys(("scene0", "scene1", "scene2", "scene9"), "asked for again")
 
 
 def test_a_file_that_only_got_another_time_of_change_is_looked_at_and_left(archive):
