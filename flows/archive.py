@@ -163,12 +163,11 @@ def _day(scene: Listed) -> date:
 
 @dataclass(slots=True)
 class Rations:
-    """How much a run has begun of what it may, with what other parts of the job have."""
+    """How much a run has begun of what it may, with what parts of the job before this one have."""
 
     job: Job
     scenes: int = 0
     megapixels: float = 0.0
-    _own: dict[str, float] = field(default_factory=lambda: {"scenes": 0, "megapixels": 0.0})
 
     def demand(self, name: str, pixels: int) -> None:
         """Raise CarriedOverError where a scene of so many pixels is for the next run, SettingsError where for none."""
@@ -186,12 +185,10 @@ class Rations:
         """Note what is begun."""
         self.scenes += 1
         self.megapixels += pixels / 1e6
-        self._own["scenes"] += 1
-        self._own["megapixels"] += pixels / 1e6
 
     def begun(self) -> dict[str, float]:
-        """What this part of the job has begun."""
-        return dict(self._own)
+        """What this part of the job and those before it have begun."""
+        return {"scenes": self.scenes, "megapixels": self.megapixels}
 
 
 def catalogued(out: Path, names: list[str]) -> None:

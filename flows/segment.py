@@ -81,7 +81,7 @@ def _may_pass(_task: object, _run: object, state: State[Any]) -> bool:
 def do_scenes(job: dict[str, Any], label: str, begun: dict[str, Any]) -> State[Any]:  # noqa: ARG001  # names the task run
     """Do one large scene or a batch of small ones; the state's data is the report's mapping or an InputError.
 
-    `begun` is what other parts have begun of what the job may, as `Rations` has it.
+    `begun` is what the parts before have begun of what the job may, as `Rations` has it.
 
     Bad input is returned and not raised: it deserves no traceback.
     """
@@ -141,11 +141,11 @@ def _aside(found: Selection, left: LeftOut) -> dict[str, Any]:
 
 def _outcomes(parts: Sequence[Job]) -> Iterator[dict[str, Any] | InputError]:
     """The report of each part, or what kept it from starting; each may begin what those before it have left."""
-    begun = {"scenes": 0, "megapixels": 0.0}
+    begun: dict[str, Any] = {}
     for part in parts:
         outcome = _outcome(part, begun)
         if not isinstance(outcome, InputError):
-            begun = {key: begun[key] + outcome["begun"].get(key, 0) for key in begun}
+            begun = outcome["begun"] or begun
         yield outcome
 
 

@@ -57,7 +57,7 @@ Listener = Callable[[Progress], None]
 class JobReport:
     """What came of a job: a line for each scene, a sentence for each problem.
 
-    `carried_over` scenes are left to the next run, begun or not; `begun` is how much this one began (`Rations`).
+    `carried_over` scenes are left to the next run, begun or not; `begun` is how much was begun so far (`Rations`).
     """
 
     scenes: tuple[dict[str, Any], ...]
@@ -142,7 +142,7 @@ def run_job(
 ) -> JobReport:
     """Do the scenes of a job: those that are named, and of an archive those that are due.
 
-    `begun` is what other parts of the job have begun of what it may.
+    `begun` is what the parts of the job before this one have begun of what it may.
 
     A scene that is refused or has holes is a problem, and the others are done; raises its InputError where no scene
     could start.

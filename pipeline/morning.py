@@ -26,9 +26,10 @@ _RANKS = {
     "incomplete": 1,
     "holes": 2,
     "jump": 3,
-    "complete": 4,
-    "holes already": 5,
-    "complete already": 6,
+    "carried over": 4,
+    "complete": 5,
+    "holes already": 6,
+    "complete already": 7,
 }
 
 

@@ -52,7 +52,6 @@ class Night(BaseModel):
     since: date | None = Field(
         default=None, description="like `reprocess`, for scenes that were taken, or else changed, on this day or later"
     )
-
     price_per_hour: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="what an hour of the machines costs, for the report"
     )

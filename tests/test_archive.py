@@ -158,6 +158,6 @@ def test_what_one_part_has_begun_counts_for_the_next():
         rations.demand("a", 3_100_000)
     rations.demand("a", 1_000_000)
     rations.take(1_000_000)
-    assert rations.begun() == {"scenes": 1, "megapixels": 1.0}
+    assert rations.begun() == {"scenes": 2, "megapixels": 2.5}
     with pytest.raises(CarriedOverError):
         rations.demand("b", 1)
