@@ -68,18 +68,25 @@ def assert_same(folder: Path, out: str) -> None:
     assert not (here / ".stage").exists()
 
 
-def test_killing_the_coordinator_loses_nothing_and_leaves_no_process(folder):
-    run = start(folder, "killed")
+def kill_amid(folder, out, meanwhile):
+    """Kill a run's coordinator after 30 blocks; returns what `meanwhile` said just before."""
+    run = start(folder, out)
     try:
-        while blocks_done(folder, "killed") < 30:
+        while blocks_done(folder, out) < 30:
             assert run.poll() is None
             time.sleep(0.02)
         family = psutil.Process(run.pid).children(recursive=True)
+        said = meanwhile()
         run.send_signal(signal.SIGKILL)
         run.wait()
         assert gone(family)
     finally:
         run.kill()
+    return said
+
+
+def test_killing_the_coordinator_loses_nothing_and_leaves_no_process(folder):
+    kill_amid(folder, "killed", lambda: None)
     before = blocks_done(folder, "killed")
     assert 30 <= before < 165
     status = subprocess.run(
@@ -92,18 +99,8 @@ def test_killing_the_coordinator_loses_nothing_and_leaves_no_process(folder):
 
 @pytest.mark.slow
 def test_cleaning_after_a_kill_costs_no_block_and_no_byte(folder):
-    run = start(folder, "cleaned")
-    try:
-        while blocks_done(folder, "cleaned") < 30:
-            assert run.poll() is None
-            time.sleep(0.02)
-        family = psutil.Process(run.pid).children(recursive=True)
-        assert clean(folder / "cleaned").held  # while it runs, nothing of it is touched
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        assert gone(family)
-    finally:
-        run.kill()
+    held = kill_amid(folder, "cleaned", lambda: clean(folder / "cleaned").held)
+    assert held  # while it runs, nothing of it is touched
     before = blocks_done(folder, "cleaned")
     said = clean(folder / "cleaned")
     assert (said.held, said.foreign) == ([], [])
