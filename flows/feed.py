@@ -125,11 +125,15 @@ class Feed:
         if one is None:  # heard of already
             return
         if future.status == "finished":
-            worker, outcomes = future.result()
+            told = self._fetched(future)
+            if told is None:  # it died with the worker, and is computed again
+                self._running[future] = one
+                future.add_done_callback(self._ended.put)
+                return
             future.release()  # a result that is kept is computed again when its worker dies
-            for (block, attempt), outcome in zip(one.blocks, outcomes, strict=False):
-                yield from self._judged(one, block, attempt, outcome, worker)
-            for lacking in one.blocks[len(outcomes) :]:
+            for (block, attempt), outcome in zip(one.blocks, told.outcomes, strict=False):
+                yield from self._judged(one, block, attempt, outcome, told.worker)
+            for lacking in one.blocks[len(told.outcomes) :]:
                 self._waiting.append(_Try((lacking,)))
             return
         error = future.exception() if future.status == "error" else None
@@ -141,6 +145,17 @@ class Feed:
         else:
             self._demand_scheduler()
             self._waiting.append(replace(one, alone=False))
+
+    def _fetched(self, future: Future[Told]) -> Told | None:
+        """What a worker says of its blocks; None where it dies before that is here, and it is being found out again."""
+        try:
+            return future.result(timeout=LOOK)
+        except TimeoutError:
+            return None
+        except Exception as error:
+            if future.status != "finished":
+                return None
+            raise ClusterError(f"What a worker did cannot be fetched ({type(error).__name__}: {error}).") from error
 
     def _judged(self, one: _Try, block: int, attempt: int, outcome: Outcome, worker: str) -> Iterator[Record]:
         if isinstance(outcome, LackingError):

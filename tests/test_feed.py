@@ -35,13 +35,14 @@ from tests.oracle import noise, opened, save_model, save_scene, small_unet
 
 @dataclass(frozen=True, slots=True)
 class DeadlyGrid(Grid):
-    """A grid of which some blocks kill the process that does them, as lack of memory would."""
+    """A grid of which some blocks kill the process that does them, as lack of memory would; once a file is there."""
 
     deadly: tuple[int, ...] = ()
+    armed: str = os.devnull
 
     def owned(self, block: int) -> Rect:
         """A block's pixels; the end, for some."""
-        if block in self.deadly:
+        if block in self.deadly and Path(self.armed).exists():
             os._exit(9)
         return Grid.owned(self, block)
 
@@ -84,8 +85,8 @@ def planned(folder: Path, out: Path) -> Plan:
         return run.plan
 
 
-def deadly(plan: Plan, *blocks: int) -> Plan:
-    return replace(plan, grid=DeadlyGrid(**sides(plan), deadly=blocks))
+def deadly(plan: Plan, *blocks: int, **armed: str) -> Plan:
+    return replace(plan, grid=DeadlyGrid(**sides(plan), deadly=blocks, **armed))
 
 
 def sides(plan: Plan) -> dict:
@@ -188,6 +189,28 @@ def test_a_block_that_kills_its_worker_each_time_is_given_up_and_no_other_is(fol
     assert {block: found[block].state for block in (0, 2, 3, 4)} == dict.fromkeys((0, 2, 3, 4), State.DONE)
     assert found[1].state is State.FAILED
     assert re.search("three workers died of it|process that did it ended with code 9", found[1].reason)
+
+
+@pytest.mark.parametrize("again", ["it lives", "it dies"])
+def test_a_worker_that_dies_with_what_it_did_in_its_hands_costs_no_block(folder, client, tmp_path, again):
+    """The coordinator hears that blocks are done, and before it has the result of them the worker is killed."""
+    armed = tmp_path / "armed"
+    plan = deadly(planned(folder, tmp_path / "out"), *([4] if again == "it dies" else []), armed=str(armed))
+
+    def hands() -> int:
+        if not armed.exists() and blocks._running:
+            until = time.monotonic() + 60
+            while blocks._ended.qsize() < 2 and time.monotonic() < until:
+                time.sleep(0.01)
+            armed.touch()
+            for worker in client.run(os.getpid).values():
+                os.kill(worker, signal.SIGKILL)
+        return 1
+
+    blocks = Feed(client, plan, 1, hands)
+    found = by_block(blocks.records(range(10), several=3))
+    assert {block for block, record in found.items() if record.state is State.FAILED} == {5} | set(plan.grid.deadly)
+    assert set(found) == set(range(10))
 
 
 def test_a_block_that_hangs_is_ended_and_done_again(folder, tmp_path):
