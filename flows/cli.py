@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from flows import archive_commands
+from flows import archive_commands, schedule_commands
 from flows.ending import COMPLETE, HOLES, NOT_STARTED, exit_code
 from flows.model_commands import models
 from flows.options import (
@@ -59,6 +59,8 @@ app.add_typer(models, name="models")
 app.command()(archive_commands.catalogue)
 app.command()(archive_commands.clean)
 app.command()(archive_commands.compare)
+app.command()(schedule_commands.schedule)
+app.command()(schedule_commands.deploy)
 
 
 @app.callback()
@@ -194,28 +196,6 @@ def verify(
     else:
         screen.show_facts(f"Proof of {folder}", report.as_dict())
     return int(report.exit_code)
-
-
-@app.command()
-def schedule(
-    job: Annotated[Path, typer.Argument(metavar="JOB.yaml")],
-    cron: Annotated[str, typer.Option(metavar='"0 2 * * *"', help="When: minute, hour, day, month, weekday.")],
-    timezone: Annotated[str, typer.Option(metavar="Europe/Vienna", help="Whose clock.")] = "UTC",
-    home: Annotated[Path | None, typer.Option(help="The server's folder; default: OUT/.schedule.")] = None,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="The server's port; default: a free one.")] = None,
-) -> int:
-    """Run a job by the clock, never two at once, until stopped. Starts a Prefect server if none is named."""
-    from flows import screen
-    from pipeline.document import load_job
-
-    asked = load_job(job.resolve(), {})
-    screen.hear_warnings()
-    from flows.environment import prepare_prefect
-
-    prepare_prefect()
-    from flows.schedule import Timing, serve
-
-    return serve(asked, Timing(name=job.stem, cron=cron, timezone=timezone), home, port)
 
 
 @app.command()

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from flows.screen import Moved
     from pipeline.settings import Job
 
+LOGGERS = "flows,pipeline"  # what we log per scene reaches the run's page, too
 _DEFAULTS = {
     # The embedded server needs 11 to 30 s to start and gives up after 20 by default.
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # What we log per scene reaches the run's page, too.
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "flows,pipeline",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": LOGGERS,
 }
 
 

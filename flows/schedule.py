@@ -10,19 +10,17 @@ import asyncio
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
 
 from flows.screen import complain, say
 from flows.server import SERVED, demand_answer, own_server
-from pipeline.errors import MaskmillError, SettingsError
+from flows.timing import Timing, one_at_a_time, proven, runs_of
+from pipeline.errors import MaskmillError
 from pipeline.settings import Job
 
 if TYPE_CHECKING:
@@ -31,37 +29,8 @@ if TYPE_CHECKING:
     from prefect.runner import Runner
 
 HOME = ".schedule"  # in the job's output folder; no scene's name begins with a dot
-PROOF_SECONDS = 90.0
 LOOK_SECONDS = 1.0
-SHOWN_TIMES = 3
 _LEFT_BEHIND = ("RUNNING", "PENDING", "CANCELLING")
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """What runs when: a deployment's name, five cron fields, and the zone whose clock counts.
-
-    Raises SettingsError where the zone or the fields are not known, or Prefect cannot take the name.
-    """
-
-    name: str
-    cron: str
-    timezone: str
-
-    def __post_init__(self) -> None:
-        if "%" in self.name or "/" in self.name:
-            raise SettingsError(f"The job file's name, {self.name}, names the deployment: it may hold neither / nor %.")
-        if self.timezone not in available_timezones():
-            raise SettingsError(f"There is no time zone `{self.timezone}`; give one such as Europe/Vienna or UTC.")
-        from prefect.client.schemas.schedules import CronSchedule  # noqa: PLC0415  # imports take two seconds
-        from pydantic import ValidationError  # noqa: PLC0415
-
-        try:
-            CronSchedule(cron=self.cron, timezone=self.timezone)
-        except ValidationError:
-            raise SettingsError(
-                f"`--cron` cannot be '{self.cron}': give minute, hour, day, month and weekday, such as '0 2 * * *'."
-            ) from None
 
 
 def serve(job: Job, timing: Timing, home: Path | None, port: int | None) -> int:
@@ -79,7 +48,7 @@ def serve(job: Job, timing: Timing, home: Path | None, port: int | None) -> int:
         os.environ[SERVED] = "1"
         with temporary_settings({PREFECT_API_URL: url}):
             runner, deployment = _deployed(segment, job, timing, forget_unfinished=process is not None)
-            _announce(url, timing, _proven(deployment))
+            _announce(url, timing, proven(deployment))
             return 128 + asyncio.run(_until_stopped(runner, process))
 
 
@@ -101,7 +70,6 @@ def _server(home: Path, port: int | None) -> Iterator[tuple[str, subprocess.Pope
 def _deployed(flow: Flow[..., Any], job: Job, timing: Timing, forget_unfinished: bool) -> tuple[Runner, UUID]:
     """A runner with the deployment, and the deployment's id."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy  # noqa: PLC0415
     from prefect.runner import Runner  # noqa: PLC0415
     from prefect.schedules import Cron  # noqa: PLC0415
     from prefect.types.entrypoint import EntrypointType  # noqa: PLC0415
@@ -112,7 +80,7 @@ def _deployed(flow: Flow[..., Any], job: Job, timing: Timing, forget_unfinished:
         name=timing.name,
         schedules=[Cron(timing.cron, timezone=timing.timezone)],
         parameters={"job": job.model_dump(mode="json")},
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+        concurrency_limit=one_at_a_time(),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     if forget_unfinished:
@@ -128,48 +96,12 @@ def _forget_unfinished(client: SyncPrefectClient, deployment: UUID) -> None:
     """
     from prefect.states import Crashed  # noqa: PLC0415
 
-    for run in _runs(client, deployment, _LEFT_BEHIND):
+    for run in runs_of(client, deployment, _LEFT_BEHIND):
         client.set_flow_run_state(run.id, Crashed(message="The schedule that ran it ended."), force=True)
 
 
-def _runs(client: SyncPrefectClient, deployment: UUID, states: tuple[str, ...], limit: int = 200) -> list[Any]:
-    """The deployment's flow runs in these states, the earliest first."""
-    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter  # noqa: PLC0415
-    from prefect.client.schemas.sorting import FlowRunSort  # noqa: PLC0415
-
-    return client.read_flow_runs(
-        flow_run_filter=FlowRunFilter.model_validate({"state": {"type": {"any_": list(states)}}}),
-        deployment_filter=DeploymentFilter.model_validate({"id": {"any_": [deployment]}}),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=limit,
-    )
-
-
-def _proven(deployment: UUID) -> list[datetime]:
-    """The next times, read from runs that really stand in the server. Raises MaskmillError where none comes.
-
-    Registering a deployment removes its future runs, so that those found here were made by a scheduler that lives.
-    """
-    from prefect.client.orchestration import get_client  # noqa: PLC0415
-
-    until = time.monotonic() + PROOF_SECONDS
-    with get_client(sync_client=True) as client:
-        while time.monotonic() < until:
-            now = datetime.now().astimezone()
-            times = [run.expected_start_time for run in _runs(client, deployment, ("SCHEDULED",))]
-            if coming := [moment for moment in times if moment and moment > now]:
-                return coming[:SHOWN_TIMES]
-            time.sleep(1.0)
-    raise MaskmillError(
-        f"The Prefect server has made no scheduled run within {PROOF_SECONDS:.0f} s: its scheduler does not work and "
-        "no night would ever come; `maskmill doctor` says whether the packages fit (SQLAlchemy must be below 2.1)."
-    )
-
-
 def _announce(url: str, timing: Timing, times: list[datetime]) -> None:
-    zone = ZoneInfo(timing.timezone)
-    shown = ", ".join(f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}" for moment in times)
-    say(f"Serving {timing.name} at {url.removesuffix('/api')}; next: {shown}. Ctrl-C ends it.")
+    say(f"Serving {timing.name} at {url.removesuffix('/api')}; next: {timing.in_words(times)}. Ctrl-C ends it.")
 
 
 async def _until_stopped(runner: Runner, process: subprocess.Popen[bytes] | None) -> int:

@@ -19,7 +19,7 @@ from pipeline.errors import BlockError, InputError, SettingsError
 from tests.mill import COMMAND, last_json, maskmill, world, write_job
 
 HEAVY = {"numpy", "rasterio", "zarr", "onnx", "onnxruntime", "dask", "distributed", "prefect", "pydantic", "yaml"}
-COMMANDS = ("run", "plan", "status", "verify", "schedule", "models", "doctor")
+COMMANDS = ("run", "plan", "status", "verify", "schedule", "deploy", "models", "doctor")
 
 
 def test_help_names_every_command_and_imports_nothing_heavy(tmp_path):

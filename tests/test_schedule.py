@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows.schedule import Timing
 from flows.server import own_server
+from flows.timing import Timing
 from pipeline.errors import SettingsError
 from tests.mill import COMMAND, maskmill, surroundings, world, write_job
 
