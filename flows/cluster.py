@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import dask
@@ -40,6 +41,23 @@ class Spans(SpansSchedulerExtension):
         return super().observe_tasks(tss, code, SpanMetadata(collections=[]))
 
 
+class Workers(LocalCluster):
+    """Dask's own, which also ends what was just starting when its own start was interrupted or failed."""
+
+    def __init__(self, **arguments: Any) -> None:  # noqa: ANN401  # Dask's
+        try:
+            super().__init__(**arguments)  # type: ignore[no-untyped-call]  # Dask's
+        except BaseException:
+            with suppress(Exception):  # why it did not start is what counts
+                self.close(timeout=10)
+            raise
+
+    async def _close(self) -> None:
+        strays = set(self._created).difference(self.workers.values())
+        await asyncio.gather(*(one.close() for one in strays), return_exceptions=True)
+        await super()._close()  # type: ignore[no-untyped-call]  # Dask's
+
+
 EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": Spans}
 TRIES = 3
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
@@ -72,7 +90,7 @@ def _started(stack: ExitStack, workers: int, threads: int) -> LocalCluster:
     reason: Exception | None = None
     for _ in range(TRIES):
         try:
-            cluster = LocalCluster(
+            cluster = Workers(
                 n_workers=workers,
                 threads_per_worker=threads,
                 processes=True,

@@ -100,9 +100,9 @@ def _as_it_is(out: Path) -> Update:
     return Update(len(index), items, states=dict(Counter(index.column("state"))))
 
 
-def _all_asked(out: Path, lease: Lease) -> Update:
-    """Do what is noted, by this update, by others, and by those that were killed."""
-    done = Update()
+def _all_asked(out: Path, lease: Lease) -> Update | None:
+    """Do what is noted, by this update, by others, and by those that were killed; None where another was quicker."""
+    done: Update | None = None
     while notes := sorted((out / CATALOGUE / _TODO).glob("*.json")):
         asked: set[str] | None = set()
         for note in notes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        twice = next((key for key, times in Counter(keys).items() if times > 1), None)
         if twice:
             raise yaml.constructor.ConstructorError(None, None, f"`{twice}` is said twice", node.start_mark)
         return super().construct_mapping(node, deep)
@@ -95,6 +96,8 @@ def demand_finite(document: object) -> None:
 
 def _entries(value: object, known: dict[int, int]) -> int:
     """How many entries a value has. Raises ValueError for too many, or for a circle."""
+    if isinstance(value, str):
+        value.encode()  # half a character, which "\ud800" is, is no text: UnicodeEncodeError, a ValueError
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:

@@ -12,6 +12,7 @@ import rasterio
 from pipeline.document import load_job
 from pipeline.errors import InputError, SceneError
 from pipeline.network.mlm import embed
+from pipeline.raster.naming import RESERVED
 from pipeline.raster.reader import Reader
 from pipeline.raster.source import open_scene
 from tests.images import quiet, vrt_of, write_image
@@ -84,7 +85,8 @@ def test_a_scenes_name_is_no_path(shop, name):
 def test_a_linked_image_is_the_image_and_its_result_lies_where_it_was_asked_for(warm, shop):
     (shop / "link.tif").symlink_to(shop.parent / "secret.tif")
     assert _run(warm, shop, "link.tif").returncode == 0  # a link that the user names is the user's
-    assert sorted(path.name for path in (shop / "out").iterdir() if not path.name.startswith(".")) == ["link"]
+    there = {path.name for path in (shop / "out").iterdir() if not path.name.startswith(".")}
+    assert there - RESERVED == {"link"}
 
 
 @pytest.mark.slow

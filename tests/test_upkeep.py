@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+from subprocess import PIPE
 
 import dask
+import psutil
 import pytest
 
 from flows.cluster import local_cluster
@@ -49,3 +53,30 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced():
             os.kill(process, signal.SIGKILL)
             process = pid_of(client, but=process)
         assert client.submit(os.getpid).result(timeout=60) == process
+
+
+STOPPED = """
+import signal
+from flows.cluster import local_cluster
+signal.signal(signal.SIGTERM, signal.default_int_handler)
+try:
+    print("starts", flush=True)
+    with local_cluster(2):
+        print("runs", flush=True)
+except KeyboardInterrupt:
+    print("stopped", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.4, 0.6, 0.8, 1.2])
+def test_a_stop_amid_the_start_is_quiet_and_leaves_no_process(delay):
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=PIPE, stderr=PIPE, text=True) as process:
+        assert process.stdout.readline() == "starts\n"
+        time.sleep(delay)
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        out, err = process.communicate(timeout=60)
+    assert (err, process.returncode) == ("", 0)
+    assert out in {"stopped\n", "runs\nstopped\n", "runs\n"}
+    assert not psutil.wait_procs(family, timeout=10)[1]

@@ -76,11 +76,11 @@ _READ = _MARKS | {"class_names", "names", "resolution", "tiles_size", "tile_size
 def _value(key: str, text: str, source: str) -> Any:  # noqa: ANN401  JSON holds anything
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         pass
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise SettingsError(f"{source} holds {text[:40]!r} under `{key}`, which is not JSON.") from None
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.errors import SettingsError
 from pipeline.network.foreign import bioimageio, czann, emd, ukis, wsinfer
 from pipeline.network.foreign.documents import load
 from pipeline.network.foreign.item import read_item
-from pipeline.network.foreign.told import Graph, Told
+from pipeline.network.foreign.told import MISSHAPEN, Graph, Told
 
 _OWN = (".json", ".stac.json", ".emd", ".yaml", ".yml")
 _SHARED = ("item.json", "bioimageio.yaml", "bioimageio.yml", "rdf.yaml", "rdf.yml", "config.json")
@@ -85,8 +86,18 @@ def documents_beside(path: Path, graph: Graph) -> tuple[list[Told], list[str]]:
         elif reason := None if own else _of_another(known.files(document), path):
             notes.append(f"{file.name} is not read: {reason}.")
         else:
-            told.append(known.read(document, file.name, graph))
+            told.append(_read(known, document, file.name, graph))
     return told, notes
+
+
+def _read(known: Format, document: Document, name: str, graph: Graph) -> Told:
+    try:
+        return known.read(document, name, graph)
+    except MISSHAPEN as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise SettingsError(
+            f"{name} has not the form that its format asks for ({reason}): repair it, or move it away."
+        ) from None
 
 
 def _files(path: Path) -> Iterator[tuple[Path, bool]]:

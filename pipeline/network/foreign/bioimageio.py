@@ -152,7 +152,7 @@ def _answer(
 ) -> tuple[Entries, dict[str, str]]:
     """What the output means: classes, activation, says, threshold; and what cannot be expressed."""
     after: dict[str, Mapping[str, Any]] = {}
-    for step in gives.get("postprocessing") or ():
+    for step in sequence(gives.get("postprocessing") or (), f"`postprocessing` in {source}"):
         kwargs = mapping(step, f"A step in {source}").get("kwargs")
         after[str(step.get("id") or step.get("name"))] = kwargs if isinstance(kwargs, Mapping) else {}
     after = {name: kwargs for name, kwargs in after.items() if name not in _HARMLESS}
@@ -164,7 +164,7 @@ def _answer(
     names = list(_axis(_axes(gives, source), "channel").names)
     if not names and channels == 1:
         names = [str(gives.get("id") or gives.get("name") or "object")]
-    tags = {str(tag).lower() for tag in document.get("tags") or ()}
+    tags = {str(tag).lower() for tag in sequence(document.get("tags") or (), f"`tags` in {source}")}
     if not after and graph.last not in ("Sigmoid", "Softmax") and tags & _VALUES:
         return {"says": "values", "activation": "none"} | ({"classes": names} if names else {}), {}
     return _decided(after, channels, names, graph), {}

@@ -9,7 +9,7 @@ from onnx import ModelProto
 from pipeline.errors import SettingsError
 from pipeline.network.deepness import is_deepness, read_deepness
 from pipeline.network.foreign.item import read_item
-from pipeline.network.foreign.told import Graph, Told
+from pipeline.network.foreign.told import MISSHAPEN, Graph, Told
 from pipeline.network.mlm import KEY
 
 
@@ -28,7 +28,12 @@ def metadata_of(model: ModelProto, graph: Graph) -> list[Told]:
         return [read_item(properties, where, "the metadata (STAC MLM)")]
     if not is_deepness(metadata):
         return []
-    entries, notes = read_deepness(metadata, graph.seen, graph.output, graph.channels("NCHW"), source)
+    try:
+        entries, notes = read_deepness(metadata, graph.seen, graph.output, graph.channels("NCHW"), source)
+    except MISSHAPEN as error:
+        raise SettingsError(
+            f"{source} is not what QGIS Deepness describes ({type(error).__name__}: {error})."
+        ) from None
     if graph.output and graph.answers is None:
         entries.setdefault("says", "probabilities")  # Deepness puts nothing after the network
     return [Told("the metadata (QGIS Deepness)", entries, tuple(notes))]

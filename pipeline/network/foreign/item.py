@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.errors import SettingsError
 from pipeline.network.foreign.steps import StepError, Steps
-from pipeline.network.foreign.told import Entries, Told, mapping, numbers, said, sequence
+from pipeline.network.foreign.told import MISSHAPEN, Entries, Told, mapping, numbers, said, sequence
 from pipeline.network.mlm import read_mlm
 
 _MEAN_AND_DEVIATION, _RANGE = ("mean", "stddev"), ("minimum", "maximum")
@@ -29,7 +29,7 @@ def read_item(properties: Mapping[str, Any], source: str, label: str | None = No
         if "scaling" not in entries:
             earlier, cannot = _otherwise(mapping(eats, f"`mlm:input` of {source}"), source)
             entries |= earlier
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except MISSHAPEN as error:
         reason = f"{type(error).__name__}: {error}"
         raise SettingsError(f"{source} is not what STAC MLM 1.5 describes ({reason}).") from None
     return Told(label or source, said(**entries), (), cannot)
