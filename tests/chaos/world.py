@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from contextlib import suppress
 from pathlib import Path
@@ -70,8 +71,10 @@ class Disturbed:
         return self._log.read_text(errors="replace")[-2000:]
 
     def holds_lease(self) -> bool:
-        """Whether the scene is being held."""
-        return any((self.folder / self.out / ".leases").glob("scene/*"))
+        """Whether the scene is being held, by this run and not by one that was killed."""
+        leases = sorted((self.folder / self.out / ".leases" / "scene").glob("lease-*.json"))
+        said = [json.loads(lease.read_bytes()) for lease in leases[-1:] if lease.exists()]
+        return any(one["pid"] == self.process.pid and not one["released"] for one in said)
 
     def second(self) -> tuple[int, str]:
         """The same command once more, while this one runs: (exit code, what it wrote)."""
