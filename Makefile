@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench chaos soak constraints clean
+.PHONY: demo test test-slow lint format bench chaos soak stack constraints clean
 
 demo: .venv/.demo
 	$(BIN)/python -m flows.demo
@@ -57,6 +57,11 @@ chaos: .venv/.dev
 
 soak: .venv/.dev
 	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes 60
+
+# The services of docker/compose.yaml as processes of this machine, through one night with a worker killed: 3 minutes.
+# It needs PostgreSQL's programs and openssl, and says how to get them.
+stack: .venv/.dev
+	$(BIN)/python -m tests.stack
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
