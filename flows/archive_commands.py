@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.ending import COMPLETE
+from flows.ending import COMPLETE, HOLES
 from flows.options import Json
 
 
@@ -44,6 +44,29 @@ def clean(
         if found.foreign:
             screen.show_rows("Not ours, left alone", [{"path": path} for path in found.foreign])
     return COMPLETE
+
+
+def mosaic(
+    target: Annotated[Path, typer.Argument(metavar="FILE.vrt")],
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, patterns in quotes, folders.")],
+    last: Annotated[bool, typer.Option("--last-on-top", help="Where they overlap, the last counts.")] = False,
+    as_json: Json = False,
+) -> int:
+    """Write a VRT that shows images or masks on one grid as one image; where they overlap, the first counts."""
+    from flows import screen
+    from flows.sources.listed import LeftOut
+    from flows.sources.mosaic import images_of, put_mosaic
+
+    chosen = images_of(images, left := LeftOut())
+    written = put_mosaic(chosen, target, last)
+    for problem in left.problems:
+        screen.complain(problem)
+    code = HOLES if left.problems else COMPLETE
+    if as_json:
+        screen.emit({"mosaic": str(target), "images": len(chosen), "written": written, "exit_code": code})
+    else:
+        screen.say(f"{target} shows {len(chosen)} images{'' if written else ', as before'}.")
+    return code
 
 
 def compare(

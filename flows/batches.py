@@ -29,7 +29,7 @@ def placed(job: Job, left: LeftOut) -> tuple[Job, Selection]:
     if job.cluster == "gpus" and job.device is Device.CPU:
         raise SettingsError("`cluster: gpus` has no workers for `device: cpu`; take `local`.")
     found = select(job, left)
-    more: dict[str, Any] = {"settle": 0.0}
+    more: dict[str, Any] = {"settle": 0.0, "allow": job.allowed}
     if found.of_archive and not job.overwrite:
         more["overwrite"] = "other"
     if job.cluster == "gpus":
@@ -66,7 +66,7 @@ def batched(job: Job, left: LeftOut) -> tuple[list[Job], Selection]:
         else:
             parts.append([due.entry])
             room = SCENES_PER_TASK - 1
-    more = {"settle": 0.0, "overwrite": job.overwrite or ("other" if found.of_archive else False)}
+    more = {"settle": 0.0, "allow": job.allowed, "overwrite": job.overwrite or ("other" if found.of_archive else False)}
     return [job.model_copy(update={**more, "scenes": tuple(part)}) for part in parts], found
 
 

@@ -59,6 +59,7 @@ app.add_typer(models, name="models")
 app.command()(archive_commands.catalogue)
 app.command()(archive_commands.clean)
 app.command()(archive_commands.compare)
+app.command()(archive_commands.mosaic)
 app.command()(schedule_commands.schedule)
 app.command()(schedule_commands.deploy)
 

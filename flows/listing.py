@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from flows.sources.bucket import Prefix
 from flows.sources.folder import Walk, files_of, scene_in, stamp_of
 from flows.sources.listed import LeftOut, Listed
+from flows.sources.mosaic import mosaic
 from flows.sources.names import Taken, name_of
 from flows.sources.patterns import Pattern, split
 from flows.sources.stac import items
 from flows.sources.table import is_list, rows
 from pipeline.errors import SceneError, SettingsError
-from pipeline.origin import SETTLE_MINUTES, BucketOrigin, FolderOrigin, ListOrigin, Origin, StacOrigin
+from pipeline.origin import SETTLE_MINUTES, BucketOrigin, FolderOrigin, ListOrigin, MosaicOrigin, Origin, StacOrigin
 from pipeline.raster.address import is_zarr, shown
 from pipeline.raster.naming import scene_name
 from pipeline.settings import Job, SceneEntry
@@ -40,6 +41,7 @@ class _Source:
     scenes: Iterable[Listed]
     minutes: float = 0.0
     now: Callable[[], float] = time.time
+    settled: bool = False  # it looks itself at what may be half an upload
 
 
 def listed(job: Job, left: LeftOut | None = None) -> Iterator[Listed]:
@@ -53,12 +55,12 @@ def listed(job: Job, left: LeftOut | None = None) -> Iterator[Listed]:
     by_hand = _by_hand(one for one in meant if isinstance(one, SceneEntry))
     taken = Taken()
     for said, one in zip(job.scenes, meant, strict=True):
-        source, empty, wrong = _source(one, job, left), True, len(left.problems)
+        source, empty, told = _source(one, job, left), True, (len(left.problems), left.waiting)
         for scene in source.scenes:
             empty = False
             if _is_free(taken, scene, by_hand, left) and not _waits(scene, source, job, left):
                 yield scene
-        if not empty or len(left.problems) > wrong:
+        if not empty or (len(left.problems), left.waiting) != told:
             continue
         if isinstance(said, str):
             raise SceneError(_nothing(said, one))
@@ -108,6 +110,8 @@ def _source(one: SceneEntry | Origin, job: Job, left: LeftOut) -> _Source:
         return _Source(prefix.scenes(one, left), SETTLE_MINUTES, prefix.clock())
     if isinstance(one, StacOrigin):
         return _Source(items(one, left))
+    if isinstance(one, MosaicOrigin):
+        return _Source(mosaic(one, job, left), settled=True)
     if isinstance(one, SceneEntry):
         return _Source([Listed(one, stamp_of(one.uri), by_hand=True)])
     raise TypeError(f"{type(one).__name__} has no listing")
@@ -156,7 +160,7 @@ def _waits(scene: Listed, source: _Source, job: Job, left: LeftOut) -> bool:
     """Whether a scene has changed a moment ago, so that it may not be whole; that is said."""
     minutes = source.minutes if job.settle is None else job.settle
     changed = scene.stamp.modified
-    if not minutes or changed is None:
+    if source.settled or not minutes or changed is None:
         return False
     now = source.now()
     if not now - 60 * minutes < changed < now + _WRONG:

@@ -13,14 +13,15 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
-from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, Origin, StacOrigin
+from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, MosaicOrigin, Origin, StacOrigin
 from pipeline.settings import TISSUE, Job
 
 _CONTAINER = re.compile(r'(?:NETCDF|HDF5|ZARR):"?')
 _WORDS = {  # what to say where pydantic would tell of each kind that a value could have been
     "margin": "auto, exact, blend, or a number of pixels from 0",
     "scenes": "a list of paths or globs, or of {name: north, uri: a/image.tif}, {folder: archive, pattern: "
-    "'**/*.tif'}, {prefix: s3://bucket/archive/}, {list: scenes.csv} or {stac: catalog.json}",
+    "'**/*.tif'}, {prefix: s3://bucket/archive/}, {list: scenes.csv}, {stac: catalog.json} or {mosaic: north.vrt, of: "
+    "tiles/*.tif}",
     "settle": "minutes, from 0",
     "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
     "out": "the folder that is to hold a folder for each scene",
@@ -42,6 +43,7 @@ _ORIGINS: dict[str, type[Origin]] = {
     "prefix": BucketOrigin,
     "list": ListOrigin,
     "stac": StacOrigin,
+    "mosaic": MosaicOrigin,
 }
 _UNSAID = frozenset({"cluster"})  # what holds secrets, perhaps, is not repeated
 
@@ -140,7 +142,11 @@ def _anchored(key: str, value: object, folder: Path) -> object:
 
 
 def _anchored_scenes(value: object, folder: Path) -> object:
-    """What holds scenes, with the one path in it."""
+    """What holds scenes, with the paths in it."""
+    if isinstance(value, dict) and "mosaic" in value:
+        of = value.get("of")
+        images = [_anchored_place("of", one, folder) for one in of] if isinstance(of, list) else of
+        return _anchored_place("of", _anchored_place("mosaic", {**value, "of": images}, folder), folder)
     held = [name for name in ("uri", "folder", "list", "stac") if isinstance(value, dict) and name in value]
     return _anchored_place(held[0] if held else "uri", value, folder)
 

@@ -1,4 +1,4 @@
-"""What a job may name besides single scenes: folders, prefixes of buckets, lists, STAC. flows.sources lists them.
+"""What a job may name besides single scenes: folders, buckets, lists, STAC, mosaics. flows.sources lists them.
 
 A time or a span of time is said as STAC does: 2026, 2026-05, 2026-05-01, 2026-05-01T10:00:00Z, or two with a slash
 between, of which one may be `..`.
@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import calendar
 import re
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
-from typing import Annotated, Any, Self
+from glob import has_magic
+from itertools import takewhile
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -64,6 +68,10 @@ def _span(value: object) -> object:
     return value
 
 
+def _several(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 Text = Annotated[str, Field(min_length=1)]
 When = Annotated[str, BeforeValidator(_span), BeforeValidator(_iso)]
 
@@ -93,6 +101,22 @@ class ListOrigin(Origin):
     """A list: text with an address on each line, or CSV or Parquet with columns `uri`, perhaps `name` and `taken`."""
 
     file: Text = Field(alias="list")
+
+
+class MosaicOrigin(Origin):
+    """Images on one grid as one scene: the VRT that is written, the images, and which is on top where they overlap."""
+
+    mosaic: str = Field(pattern=r"(?i)[^/]\.vrt$")
+    of: Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_several)]
+    top: Literal["first", "last"] = "first"
+
+    @property
+    def folders(self) -> Iterator[Path]:
+        """Where the images lie."""
+        for one in self.of:
+            fixed = list(takewhile(lambda part: not has_magic(part), one.split("/")))
+            folder = Path("/".join(fixed) or ".")
+            yield folder if len(fixed) < len(one.split("/")) or folder.is_dir() else folder.parent
 
 
 class StacOrigin(Origin):

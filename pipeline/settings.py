@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.night import Night
-from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, StacOrigin
+from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, MosaicOrigin, StacOrigin
 
 FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class, in a raster of bytes
 TISSUE = "tissue"  # the area that a slide says itself; a file of that name is ./tissue
@@ -172,9 +172,9 @@ Cluster = Annotated[Literal["inline", "local", "gpus"] | Far, BeforeValidator(_c
 class Job(Night):
     """A job file's contents. Sides are pixels, sizes are bytes."""
 
-    scenes: tuple[str | SceneEntry | FolderOrigin | BucketOrigin | ListOrigin | StacOrigin, ...] = Field(
+    scenes: tuple[str | SceneEntry | FolderOrigin | BucketOrigin | ListOrigin | MosaicOrigin | StacOrigin, ...] = Field(
         min_length=1,
-        description="paths, globs, folders, prefixes, lists; {name, uri}, {folder}, {prefix}, {list}, {stac}",
+        description="paths, globs, folders, prefixes, lists; {name, uri}, {folder}, {prefix}, {list}, {stac}, {mosaic}",
     )
     settle: float | None = Field(
         default=None,
@@ -243,6 +243,12 @@ class Job(Night):
     def far(self) -> bool:
         """Whether the workers are somebody else's: perhaps on other machines, with their own memory."""
         return isinstance(self.cluster, Far)
+
+    @property
+    def allowed(self) -> tuple[Path, ...]:
+        """Folders that a VRT may name images in: those that are said, and those that a mosaic's images lie in."""
+        mosaics = (one for one in self.scenes if isinstance(one, MosaicOrigin))
+        return tuple(dict.fromkeys((*self.allow, *(folder for one in mosaics for folder in one.folders))))
 
     def deciding(self) -> dict[str, Any]:
         """The settings that decide pixels, as they were asked for."""

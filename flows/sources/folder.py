@@ -66,9 +66,7 @@ class Walk:
     @classmethod
     def of(cls, job: Job, root: str, pattern: Pattern, before: str | None, left: LeftOut) -> Walk:
         """A walk for a job's source. Raises SceneError where there is no such folder."""
-        if not os.path.isdir(root or "."):
-            what = "is not a folder" if os.path.exists(root) else "does not exist"
-            raise SceneError(f"The folder {root} {what}: check the path.")
+        demand_folder(root)
         return cls(root, pattern, before, left, os.path.realpath(job.out), files_of(job))
 
     def scenes(self) -> Iterator[Listed]:
@@ -132,6 +130,13 @@ class Walk:
         except OSError as error:
             self.left.refuse(f"The folder {self._at(path)} cannot be listed: {error.strerror}.")
             return []
+
+
+def demand_folder(root: str) -> None:
+    """Raise SceneError where there is no such folder; "" is the one that one is in."""
+    if not os.path.isdir(root or "."):
+        what = "is not a folder" if os.path.exists(root) else "does not exist"
+        raise SceneError(f"The folder {root} {what}: check the path.")
 
 
 def files_of(job: Job) -> tuple[str, ...]:
