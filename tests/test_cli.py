@@ -220,7 +220,7 @@ def test_a_run_does_what_was_planned_and_the_other_commands_say_so(tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_ends_a_run_and_the_same_command_completes_it(tmp_path):
-    job = world(tmp_path, side=512)
+    job = world(tmp_path, side=768)
     write_job(tmp_path, job)
     process = subprocess.Popen(
         [*COMMAND, "run", "--job", "job.yaml"],

@@ -24,7 +24,7 @@ def written(folder: Path, said: object) -> Path:
     return path
 
 
-def complaint(path: Path | None, **flags: object) -> str:
+def complaint(path: Path | None, /, **flags: object) -> str:
     """What is said of a wrong job: one sentence."""
     with pytest.raises(SettingsError) as caught:
         load_job(path, flags)
