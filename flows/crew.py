@@ -103,7 +103,8 @@ def import_early() -> None:
         with suppress(Exception):  # whoever needs it hears of it; a process that is ending already imports no more
             importlib.import_module("flows.feed")
 
-    threading.Thread(target=run).start()
+    # No process waits for it at its end: Ctrl-C amid an import leaves Python's import lock taken, and this would hang.
+    threading.Thread(target=run, daemon=True).start()
 
 
 def _terms_of(run: SceneRun) -> Terms:

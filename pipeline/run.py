@@ -32,7 +32,7 @@ from pipeline.settle import Settled, before_the_first_block
 from pipeline.store.hierarchy import create
 from pipeline.store.lease import Lease
 from pipeline.store.ledger import JOURNAL, Ledger
-from pipeline.store.objects import sentences
+from pipeline.store.objects import drop_partials, sentences
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
 from pipeline.survey import staged
@@ -217,6 +217,7 @@ def _begun(folder: Folder) -> tuple[dict[str, Any], Choices] | None:
 def _begin(job: Job, folder: Folder, settled: Settled, lease: Lease, resumed: bool) -> SceneRun:
     """Lay out the folder, or find out what in it is still to be done."""
     plan = settled.plan
+    drop_partials(folder.ledger)
     if not resumed:
         if folder.beside:
             folder.discard()

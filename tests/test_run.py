@@ -95,6 +95,16 @@ def test_any_order_and_any_interruption_give_the_same_bytes(folder, undisturbed,
     assert not (result / ".stage").exists()
 
 
+@pytest.mark.parametrize("file", ["plan.json", "journal.jsonl"])
+def test_what_a_killed_run_was_writing_does_not_stay(folder, file):
+    """Killed before it had a plan, or a journal: the name is one that `put_whole` and `put_if_absent` give."""
+    ledger = folder / f"torn-{file}" / "scene" / "ledger"
+    ledger.mkdir(parents=True)
+    (ledger / f".{file}.{'0' * 32}.partial").write_bytes(b"{")
+    assert run_here(job(folder, f"torn-{file}", window=76, block=128))["complete"]
+    assert not list((folder / f"torn-{file}").rglob("*.partial"))
+
+
 def test_other_windows_and_blocks_give_the_same_pixels(folder, undisturbed):
     run_here(job(folder, "otherwise", window=132, block=120))
     assert np.array_equal(read_mask(folder / "otherwise" / "scene"), read_mask(undisturbed))

@@ -211,6 +211,12 @@ def _partial(path: Path, data: bytes, stage: Path | None, *, synced: bool = True
     return written
 
 
+def drop_partials(folder: Path) -> None:
+    """Remove what was being written to a folder's files when its writer died; for whoever holds the folder."""
+    for path in folder.glob(".*.partial"):
+        _drop(path)
+
+
 def _drop(path: Path) -> None:
     """Remove what nobody reads; where that is refused too, it stays."""
     with suppress(OSError):
