@@ -2,16 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench chaos soak stack constraints clean
+.PHONY: demo test test-slow lint format bench chaos soak stack fuzz constraints clean
 
 demo: .venv/.demo
 	$(BIN)/python -m flows.demo
 
 test: .venv/.dev
-	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not fuzz"
 
 test-slow: .venv/.dev .venv/.train
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m "slow and not fuzz"
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -62,6 +62,11 @@ soak: .venv/.dev
 # It needs PostgreSQL's programs and openssl, and says how to get them.
 stack: .venv/.dev
 	$(BIN)/python -m tests.stack
+
+# What strangers may give, drawn at random, others each time: `make fuzz FUZZ=10` draws ten times as many.
+FUZZ ?= 1
+fuzz: .venv/.dev
+	FUZZ=$(FUZZ) $(BIN)/pytest -q -n 2 --dist load -m fuzz --timeout 0 tests/fuzz
 
 clean:
 	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from flows.environment import LOGGERS
+from flows.masking import demand_no_secret
 from flows.screen import complain
 from flows.server import demand_answer
 from flows.timing import Timing, one_at_a_time, proven
@@ -63,12 +64,14 @@ def variable(text: str) -> tuple[str, Any]:
 def deployed(job: Job, name: str, place: Place, timing: Timing | None) -> dict[str, Any]:
     """Write the deployment `segment/NAME`, or update it; give what was made, as facts to show.
 
-    What is not said any more is gone: a schedule, an image, variables. Raises SettingsError where no server is named
-    or it does not answer, or the pool does not fit; MaskmillError where the server refuses, or schedules nothing.
+    What is not said any more is gone: a schedule, an image, variables. Raises SettingsError where the job holds a
+    secret, no server is named or it does not answer, or the pool does not fit; MaskmillError where the server refuses,
+    or schedules nothing.
     """
     from prefect.client.orchestration import get_client  # noqa: PLC0415  # imports take two seconds
     from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
 
+    demand_no_secret(job)
     url = _named_server()
     with get_client(sync_client=True) as client:
         try:

@@ -73,7 +73,7 @@ def _unexpected(error: Exception) -> str:
     import tempfile
     import traceback
 
-    from flows.screen import masked
+    from flows.masking import masked
 
     trace = masked("".join(traceback.format_exception(error)))
     what = " ".join(f"{type(error).__name__}: {error}".split())
@@ -87,8 +87,9 @@ def _unexpected(error: Exception) -> str:
 
 def _fail(code: int, sentence: str, as_json: bool) -> int:
     from flows import screen
+    from flows.masking import masked
 
     screen.complain(sentence)
     if as_json:
-        screen.emit({"error": screen.masked(sentence), "exit_code": code})
+        screen.emit({"error": masked(sentence), "exit_code": code})
     return code

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.screen import masked
+from flows.masking import masked
 
 FOLDER, KEEP = "logs", 30  # files; the oldest are removed
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d{4}\.log")

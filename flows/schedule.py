@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from flows.masking import demand_no_secret
 from flows.screen import complain, say
 from flows.server import SERVED, demand_answer, own_server
 from flows.timing import Timing, one_at_a_time, proven, runs_of
@@ -36,9 +37,10 @@ _LEFT_BEHIND = ("RUNNING", "PENDING", "CANCELLING")
 def serve(job: Job, timing: Timing, home: Path | None, port: int | None) -> int:
     """Serve the job until SIGINT or SIGTERM; give 128 + the signal's number.
 
-    Raises SettingsError where the named server does not answer, MaskmillError where no run comes to be scheduled or
-    our server ends.
+    Raises SettingsError where the job holds a secret or the named server does not answer, MaskmillError where no run
+    comes to be scheduled or our server ends.
     """
+    demand_no_secret(job)
     from flows.segment import segment  # noqa: PLC0415  # what cannot be imported fails before a server is started
 
     with _server(home or job.out / HOME, port) as (url, process):

@@ -15,17 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+from flows.masking import masked as masked  # noqa: PLC0414  # the flow takes it from here
+
 SECONDS_BETWEEN_LINES = 10.0
 _BYTES = {"bytes", "memory", "disk"}
-_SECRETS = (
-    # ://user:password@host
-    (re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@"), r"\1:***@"),
-    # AWS_SECRET_ACCESS_KEY=…, api_key: …, ?token=…
-    (
-        re.compile(r"(?i)\b([\w-]*(?:password|passwd|secret|token|api_?key|access_?key)[\w-]*\s*[=:]\s*)[^\s&,;\"']+"),
-        r"\1***",
-    ),
-)
 
 
 class Moved(Protocol):
@@ -41,13 +34,6 @@ class Moved(Protocol):
     def failed(self) -> int: ...  # noqa: D102
     @property
     def stage(self) -> str: ...  # noqa: D102
-
-
-def masked(text: str) -> str:
-    """The text without passwords in URLs and without the values of keys, tokens and secrets."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text
 
 
 def complain(message: str) -> None:

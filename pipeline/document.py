@@ -77,6 +77,8 @@ def _demand_format(path: Path | None, told: object) -> None:
 LARGEST_DOCUMENT = 16 * 2**20  # bytes; a job of a hundred thousand scenes takes five million
 YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError, AttributeError, KeyError, IndexError, TypeError)
 """What PyYAML raises for what is no YAML; it lets pass what its tags for numbers and dates stumble on."""
+MISSHAPEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
+"""What a reader stumbles over where a document has not the form of its kind, beside what it refuses by name."""
 _ENTRIES = 1_000_000  # after YAML's aliases are written out
 
 

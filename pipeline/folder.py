@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.document import MISSHAPEN
 from pipeline.errors import IdentityError, SettingsError
 from pipeline.night import Night
 from pipeline.plan import Choices, Plan
@@ -97,7 +98,7 @@ class Folder:
             raise SettingsError(f"{self.path} is a file; --out must name a folder for results.") from None
         except OSError as error:
             raise SettingsError(f"{file} cannot be read ({error.strerror}): take another --out.") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except MISSHAPEN as error:
             raise IdentityError(f"{file} is damaged ({error}); --overwrite builds the result anew beside it.") from None
 
     def asked(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Folder:
         try:
             file = self.ledger / "plan.json"
             asked: dict[str, Any] = _of_this_format(file, json.loads(file.read_text(encoding="utf-8")))["asked"]
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, *MISSHAPEN):
             raise SettingsError(f"{self.path} holds no result; name a scene's folder, such as out/scene.") from None
         return asked
 

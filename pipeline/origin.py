@@ -107,7 +107,7 @@ class MosaicOrigin(Origin):
     """Images on one grid as one scene: the VRT that is written, the images, and which is on top where they overlap."""
 
     mosaic: str = Field(pattern=r"(?i)[^/]\.vrt$")
-    of: Annotated[tuple[Text, ...], Field(min_length=1), BeforeValidator(_several)]
+    of: Annotated[tuple[Text, ...], Field(min_length=1, repr=False), BeforeValidator(_several)]
     top: Literal["first", "last"] = "first"
 
     @property
@@ -125,7 +125,7 @@ class StacOrigin(Origin):
     `assets` says which asset holds which of the model's bands, or which one asset is the image.
     """
 
-    stac: Text
+    stac: Text = Field(repr=False)  # its address may hold a password
     collections: tuple[Text, ...] = ()
     bbox: tuple[float, float, float, float] | None = None
     datetime: When | None = None

@@ -56,7 +56,7 @@ class AreaEntry(BaseModel):
     """An area of interest: a file, and a layer where it has several."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    file: str
+    file: str = Field(repr=False)  # addresses may hold passwords, here and below
     layer: str | None = None
 
 
@@ -64,7 +64,7 @@ class BandSource(BaseModel):
     """Where one band of a scene lies: a file, or a pattern in its folder, which band of it, what its numbers mean."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-    file: str = Field(min_length=1)
+    file: str = Field(min_length=1, repr=False)
     band: int = Field(default=1, ge=1, strict=True)
     gain: float | None = None
     offset: float | None = None
@@ -76,7 +76,7 @@ class SceneEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
-    uri: str
+    uri: str = Field(repr=False)
     bands: dict[str, BandSource] | None = Field(default=None, min_length=1)
 
 
@@ -158,11 +158,8 @@ class ClusterClass(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
     path: str = Field(alias="class", pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(default_factory=dict, repr=False)  # may hold tokens
     adapt: Adapt | None = None
-
-    def __repr__(self) -> str:  # arguments may hold tokens
-        return f"ClusterClass({self.path})"
 
 
 Far = Scheduler | ClusterClass
@@ -173,6 +170,7 @@ class Job(Night):
     """A job file's contents. Sides are pixels, sizes are bytes."""
 
     scenes: tuple[str | SceneEntry | FolderOrigin | BucketOrigin | ListOrigin | MosaicOrigin | StacOrigin, ...] = Field(
+        repr=False,
         min_length=1,
         description="paths, globs, folders, prefixes, lists; {name, uri}, {folder}, {prefix}, {list}, {stac}, {mosaic}",
     )

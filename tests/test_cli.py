@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.ending import exit_code
+from flows.masking import masked
 from flows.options import FLAGS, job_of
-from flows.screen import Lines, masked, size, told
+from flows.screen import Lines, size, told
 from pipeline.errors import BlockError, InputError, SettingsError
 from tests.mill import COMMAND, last_json, maskmill, world, write_job
 

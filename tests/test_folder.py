@@ -197,7 +197,7 @@ def test_an_empty_folder_is_taken(place, tmp_path):
     assert_finished(tmp_path, place / "a")
 
 
-@pytest.mark.parametrize("harm", ["", "{}", '{"identity": {}}', "[1]", "{"])
+@pytest.mark.parametrize("harm", ["", "{}", '{"identity": {}}', "[1]", "{", "[" * 9000])
 def test_a_damaged_plan_is_told_and_can_be_replaced(place, out, harm):
     file = out / "scene" / "ledger" / "plan.json"
     file.write_text(harm)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -243,6 +244,40 @@ def test_damage_at_the_end_is_a_torn_tail(tmp_path):
     assert (tmp_path / JOURNAL).read_bytes() == whole
 
 
+WRONG = (
+    {"block": 0.5},
+    {"block": "0"},
+    {"attempts": 10**30},
+    {"peak": 1e300},
+    {"counts": {"0": 2**32}},
+    {"counts": {"0": "1"}},
+    {"seconds": {"read": 1e39}},
+    {"area": {"0": 10**400}},
+    {"shards": {"mask": [1, 2**32]}},
+    {"shards": {"mask": ["a", 1]}},
+    {"shards": 3},
+    {"ran": 1},
+    {"held": [1, "a"]},
+)
+
+
+def said_of(block):
+    return from_line(some(3)[block].to_line())
+
+
+def test_a_header_with_more_blocks_than_any_memory_holds_is_refused(tmp_path):
+    for blocks in ([2**40, 2**40], [10**400, 1], [0.5, 2], ["a", "b"], [-1, -1]):
+        (tmp_path / JOURNAL).write_bytes(to_line({"format": 1, "header": {}, "blocks": blocks}))
+        with pytest.raises(IdentityError, match="does not begin with a header"):
+            read_ledger(tmp_path)
+
+
+def test_a_line_nested_too_deeply_is_no_line():
+    text = b"[" * 100_000
+    with pytest.raises(ValueError, match="nested too deeply"):
+        from_line(b"%08x %b\n" % (zlib.crc32(text), text))
+
+
 def test_lines_that_say_nothing_known_are_damage(tmp_path):
     whole = journal_of(tmp_path, some(2))
     strange = [
@@ -252,6 +287,11 @@ def test_lines_that_say_nothing_known_are_damage(tmp_path):
         {"event": "x"},
         {"block": 1, "state": "odd"},
         {"header": {}},
+        {"remove": 0.5},
+        {"event": "x", "time": "2026-05-01T00:00:00+00:00", "data": []},
+        {"event": [], "time": "2026-05-01T00:00:00+00:00", "data": {}},
+        {"event": "x", "time": "yesterday", "data": {}},
+        *(said_of(2) | wrong for wrong in WRONG),
     ]
     lines = b"".join(to_line(said) for said in strange)
     (tmp_path / JOURNAL).write_bytes(whole + lines + b"00000000 []\n" + some(3)[2].to_line())

@@ -187,6 +187,7 @@ def test_a_wrong_value_is_told_in_one_sentence(tmp_path, wrong, said):
         ("window: 1\nwindow: 2", "`window` is said twice"),
         ("!!python/object:os.system {}", "is not YAML"),  # nothing in a job file is run
         ("1: 2", "there is no setting `1`"),
+        ('scenes: ["\\ud800"]', "is not YAML"),  # half a character could not be printed
     ],
 )
 def test_what_is_no_job_file_is_told_in_one_sentence(tmp_path, text, said):

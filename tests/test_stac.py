@@ -185,7 +185,15 @@ def test_a_catalogue_of_others_names_no_file_of_this_machine(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("{}", "its type is None"), ("[1]", "is none"), ("{", "is none"), (None, "cannot be read: No such file")],
+    [
+        ("{}", "its type is None"),
+        ("[1]", "is none"),
+        ("{", "is none"),
+        (None, "cannot be read: No such file"),
+        ('{"type": "Catalog", "links": 1}', "its `links` are no list of objects"),
+        ('{"type": "Catalog", "links": [0]}', "its `links` are no list of objects"),
+        ('{"type": "FeatureCollection", "features": [3]}', "its `features` are no list of objects"),
+    ],
 )
 def test_what_is_no_catalogue_is_one_sentence(tmp_path, text, said):
     path = tmp_path / "c.json"

@@ -12,6 +12,7 @@ from typing import Any
 
 from flows.sources.item import reached, scene_of, taken_of
 from flows.sources.listed import LeftOut, Listed
+from pipeline.document import MISSHAPEN
 from pipeline.errors import SceneError, SettingsError
 from pipeline.origin import StacOrigin, span_of
 from pipeline.raster.address import shown
@@ -42,7 +43,7 @@ def items(origin: StacOrigin, left: LeftOut) -> Iterator[Listed]:
             yield scene_of(item, href, origin)
         except SceneError as error:
             left.refuse(f"The item {item.get('id')} of {shown(origin.stac)} is left out: {error.message}.")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except MISSHAPEN as error:
             said = " ".join(str(error).split())
             left.refuse(f"The item {item.get('id')} of {shown(origin.stac)} is no STAC item ({said}): it is left out.")
         if count == origin.max_items:
@@ -53,7 +54,7 @@ def _found(origin: StacOrigin) -> Iterator[tuple[Fields, str | None]]:
     """(item, where it was read) for each item that is meant."""
     catalogue = Catalogue()
     root = catalogue.read(origin.stac)
-    if any(link.get("rel") == "search" for link in root.get("links") or ()):
+    if any(link.get("rel") == "search" for link in _objects(root, "links", origin.stac)):
         yield from _searched(origin, catalogue)
         return
     if origin.filter is not None:
@@ -88,11 +89,11 @@ class Catalogue:
         if kind == "Feature":
             yield document, href
         elif kind == "FeatureCollection":
-            for item in document["features"]:
+            for item in _objects(document, "features", href):
                 yield item, None
         elif kind in {"Catalog", "Collection"}:
             self._seen.add(href)
-            for link in document.get("links") or ():
+            for link in _objects(document, "links", href):
                 if link.get("rel") not in {"item", "child"}:
                     continue
                 with _told(href):
@@ -101,6 +102,14 @@ class Catalogue:
                     yield from self.items(self.read(below), below)
         else:
             raise SceneError(f"{shown(href)} is no STAC catalogue, collection or item: its type is {kind!r}.")
+
+
+def _objects(document: Fields, key: str, href: str) -> list[Fields]:
+    """What a document lists. Raises SceneError where it is no list of objects."""
+    said = document.get(key) or []
+    if not (isinstance(said, list) and all(isinstance(one, dict) for one in said)):
+        raise SceneError(f"The STAC document {shown(href)} is none: its `{key}` are no list of objects.")
+    return said
 
 
 def _searched(origin: StacOrigin, catalogue: Catalogue) -> Iterator[tuple[Fields, str | None]]:
@@ -175,5 +184,5 @@ def _told(href: str) -> Iterator[None]:
         ) from None
     except SceneError as error:
         raise SceneError(f"The STAC document {place} cannot be read: {error.message.rstrip('.')}.") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MISSHAPEN as error:
         raise SceneError(f"The STAC document {place} is none: {' '.join(str(error).split())}.") from None

@@ -69,9 +69,9 @@ def classes_said(value: object) -> object:
                 {"index": int(index), **(item if isinstance(item, Mapping) else {"name": item})}
                 for index, item in value.items()
             ]
-        except ValueError:
+            value.sort(key=lambda item: item["index"])
+        except (ValueError, TypeError, OverflowError):
             raise ValueError("classes must be keyed by their index, such as {0: sea, 1: land}") from None
-        value.sort(key=lambda item: item["index"])
     if not isinstance(value, list | tuple):
         return value
     return tuple(_whole_class(place, item) for place, item in enumerate(value))

@@ -15,19 +15,24 @@ def sentence(error: ValidationError, card: type[BaseModel]) -> str:
     """Say the first thing that pydantic found, in words."""
     found = error.errors(include_url=False)
     first = next((each for each in found if each["type"] != "missing"), found[0])
-    place = [part for part in first["loc"] if part not in KINDS]
+    place = _place(first["loc"])
     where = ".".join(str(part) for part in place) or "the card"
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(place[-1]), _keys_at(first["loc"], card), n=1, cutoff=0.0)[0]
         return f"there is no card entry `{where}`; did you mean `{near}`?"
     if first["type"] == "missing":
-        return _missing([".".join(str(part) for part in each["loc"] if part not in KINDS) for each in found], card)
+        return _missing([".".join(str(part) for part in _place(each["loc"])) for each in found], card)
     if first["type"] == "value_error":
         reason = str(first["ctx"]["error"])
         return f"{'the card' if not place else f'the card entry `{where}`'} cannot hold: {reason}."
     if first["type"].startswith("union_tag"):
         return f"the card entry `{where}` must have a `kind`, one of {', '.join(KINDS)}; it is {first['input']!r}."
     return f"the card entry `{where}` cannot be {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}."
+
+
+def _place(loc: tuple[int | str, ...]) -> list[int | str]:
+    """Where in the card it is, without the kind that pydantic names after `scaling`."""
+    return [part for at, part in enumerate(loc) if (at, loc[0]) != (1, "scaling") or part not in KINDS]
 
 
 def _missing(entries: list[str], card: type[BaseModel]) -> str:

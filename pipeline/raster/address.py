@@ -26,7 +26,7 @@ _FETCHED = re.compile(
 )
 _QUOTED = re.compile(r'(?:NETCDF|HDF5|ZARR):(?P<quote>"?)(?P<file>.+)(?P=quote):(?P<variable>[^"]+)', re.DOTALL)
 _QUERY = re.compile(r"(?i)((?:https?://|/vsi(?:s3|gs|az)/|\b(?:s3|gs|az)://)[^\s?'\"]*\?)[^\s'\"]+")
-_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):([^/\s@]+)@")
+_PASSWORD = re.compile(r"(?i)((?:://|/vsi(?:s3|gs|az)/)[^/\s:@]*):[^/\s]+@")  # a password may hold an @
 ZARR_MARKS = (".zarray", ".zgroup", "zarr.json")
 _KNOWN = "an address is https://, http://, s3://, gs://, az://, or a file in /vsizip/, /vsitar/ or /vsigzip/"
 
@@ -85,7 +85,12 @@ def is_remote(uri: str) -> bool:
 def shown(text: str) -> str:
     """The text without what stands in addresses after the question mark, which may be a signature, and no password."""
     text = text.replace("/vsicurl/http", "http")
-    return _PASSWORD.sub(r"\1:***@", _QUERY.sub(r"\1***", text))
+    return without_password(_QUERY.sub(r"\1***", text))
+
+
+def without_password(text: str) -> str:
+    """The text without the passwords of addresses."""
+    return _PASSWORD.sub(r"\1:***@", text)
 
 
 def kept(uri: str) -> str:

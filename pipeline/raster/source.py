@@ -128,6 +128,9 @@ class Scene:
     seal: Seal = b""
     taken: tuple[str, str] | None = None
 
+    def __repr__(self) -> str:  # addresses may hold passwords and signatures
+        return f"Scene({self.name}, {self.shown}, {self.height} × {self.width}, bands {self.bands})"
+
     def __post_init__(self) -> None:
         if self.tile_bytes > LARGEST_TILE:
             raise SceneError(

@@ -20,6 +20,7 @@ from pipeline.store.objects import Shard, put_whole
 from pipeline.store.record import Record, State
 
 Key = TypeVar("Key", bound=Hashable)
+MOST_BLOCKS = 2**27  # more than a coordinator's memory holds the columns of
 
 
 class _Columns(Generic[Key]):
@@ -77,6 +78,8 @@ class Fold:
     def __init__(self, blocks: tuple[int, int]) -> None:
         if min(blocks) < 1:
             raise ValueError(f"a fold has at least one block, not {blocks[0]} × {blocks[1]}")
+        if blocks[0] * blocks[1] > MOST_BLOCKS:
+            raise ValueError(f"a fold has at most {MOST_BLOCKS} blocks, not {blocks[0]} × {blocks[1]}")
         self.blocks = blocks
         count = blocks[0] * blocks[1]
         self.events: list[Event] = []

@@ -24,7 +24,7 @@ from typing import Any
 from pipeline.errors import IdentityError, LeaseError, MaskmillError
 from pipeline.store.fold import Event, Fold
 from pipeline.store.objects import insist, put_if_absent, sentences
-from pipeline.store.record import Record, from_line, to_line
+from pipeline.store.record import Record, from_line, to_line, whole
 
 JOURNAL = "journal.jsonl"
 FORMAT = 1  # of the journal; its first line says it, and a line without it is of the first
@@ -209,7 +209,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Fold, int]:
         said = from_line(first)
         _demand_format(path, said)
         header, fold = dict(said["header"]), Fold((said["blocks"][0], said["blocks"][1]))
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, MemoryError):
         raise IdentityError(
             f"{path} does not begin with a header that can be read, so it is not known what result this folder holds: "
             "run with --overwrite to make it anew."
@@ -250,13 +250,21 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         raise IdentityError(f"{path} cannot be read ({error.strerror}).") from error
 
 
+def _event(said: Mapping[str, Any]) -> Event:
+    name, time, data = said["event"], said["time"], said["data"]
+    if not (isinstance(name, str) and isinstance(time, str) and isinstance(data, dict)):
+        raise ValueError(f"no event: {name!r} at {time!r}")
+    datetime.fromisoformat(time)
+    return Event(name, time, data)
+
+
 def _take(fold: Fold, said: Mapping[str, Any]) -> None:
     """Fold one line; ValueError where it says nothing that is known, as a line damaged before its checksum was made."""
     try:
         if "remove" in said:
-            fold.remove(said["remove"])
+            fold.remove(whole(said["remove"]))
         elif "event" in said:
-            fold.events.append(Event(said["event"], said["time"], said["data"]))
+            fold.events.append(_event(said))
         else:
             fold.add(Record.from_dict(said))
     except (KeyError, TypeError) as error:

@@ -12,6 +12,8 @@ from typing import Any
 
 from pipeline.store.objects import Shard
 
+_WIDEST = 2**62  # of a number in a record; no sum of a column's numbers that are right comes near it
+
 
 class State(IntEnum):
     """What has become of a block."""
@@ -56,7 +58,8 @@ class Record:
     held
         (core in pixels, windows at once) that memory held, where it did not hold those of the plan.
 
-    Raises ValueError where a number is negative or not finite, or a failed block has no reason.
+    Raises ValueError where a number is negative, not finite or too large for its column of the fold, or a failed block
+    has no reason.
 
     """
 
@@ -83,6 +86,8 @@ class Record:
         numbers += [*self.seconds.values(), *(self.area or {}).values(), *(self.spread or ())]
         if not (math.isfinite(sum(numbers)) and min(numbers) >= 0):  # one NaN or infinity makes the sum one
             raise ValueError(f"block {self.block} has a number that is negative or not finite: {numbers}")
+        if max(numbers) > _WIDEST or max(self.counts.values(), default=0) >= 2**32:
+            raise ValueError(f"block {self.block} has a number that no block has: {max(numbers)}")
 
     def to_line(self) -> bytes:
         """The record as a line of the journal."""
@@ -105,22 +110,41 @@ class Record:
         try:
             area, spread, held = said.get("area"), said.get("spread"), said.get("held")
             return cls(
-                block=said["block"],
+                block=whole(said["block"]),
                 state=State[said["state"].upper()],
-                shards={product: Shard(*shard) for product, shard in said["shards"].items()},
-                counts={int(value): count for value, count in said["counts"].items()},
+                shards={product: _shard(*shard) for product, shard in said["shards"].items()},
+                counts={int(value): whole(count) for value, count in said["counts"].items()},
                 area=None if area is None else {int(value): metres for value, metres in area.items()},
                 seconds=said["seconds"],
-                bytes_read=said["bytes_read"],
-                peak=said["peak"],
-                attempts=said["attempts"],
-                reason=said.get("reason"),
+                bytes_read=whole(said["bytes_read"]),
+                peak=whole(said["peak"]),
+                attempts=whole(said["attempts"]),
+                reason=_text(said.get("reason")),
                 spread=None if spread is None else (spread[0], spread[1]),
-                ran=said.get("ran"),
-                held=None if held is None else (held[0], held[1]),
+                ran=_text(said.get("ran")),
+                held=None if held is None else (whole(held[0]), whole(held[1])),
             )
-        except (KeyError, TypeError, AttributeError, IndexError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
             raise ValueError(f"no record: {error!r}") from error
+
+
+def whole(value: object) -> int:
+    """The value, if it is a whole number that a column holds; ValueError otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _WIDEST:
+        raise ValueError(f"{value!r:.40} is no whole number from 0")
+    return value
+
+
+def _shard(length: object, crc: object) -> Shard:
+    if whole(crc) >= 2**32:
+        raise ValueError(f"{crc} is no CRC-32")
+    return Shard(whole(length), whole(crc))
+
+
+def _text(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"{value!r:.40} is no text")
+    return value
 
 
 def to_line(said: Mapping[str, Any]) -> bytes:
@@ -134,7 +158,10 @@ def from_line(line: bytes) -> dict[str, Any]:
     crc, _, text = line.removesuffix(b"\n").partition(b" ")
     if crc != b"%08x" % zlib.crc32(text):
         raise ValueError("the line's checksum is not that of its text")
-    said = json.loads(text)
+    try:
+        said = json.loads(text)
+    except RecursionError:
+        raise ValueError("the line is nested too deeply") from None
     if not isinstance(said, dict):
         raise ValueError("the line holds no object")
     return said

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pipeline.document import MISSHAPEN
 from pipeline.errors import SettingsError
 from pipeline.network.foreign import bioimageio, czann, emd, ukis, wsinfer
 from pipeline.network.foreign.documents import load
 from pipeline.network.foreign.item import read_item
-from pipeline.network.foreign.told import MISSHAPEN, Graph, Told
+from pipeline.network.foreign.told import Graph, Told
 
 _OWN = (".json", ".stac.json", ".emd", ".yaml", ".yml")
 _SHARED = ("item.json", "bioimageio.yaml", "bioimageio.yml", "rdf.yaml", "rdf.yml", "config.json")

@@ -6,10 +6,11 @@ import json
 
 from onnx import ModelProto
 
+from pipeline.document import MISSHAPEN
 from pipeline.errors import SettingsError
 from pipeline.network.deepness import is_deepness, read_deepness
 from pipeline.network.foreign.item import read_item
-from pipeline.network.foreign.told import MISSHAPEN, Graph, Told
+from pipeline.network.foreign.told import Graph, Told
 from pipeline.network.mlm import KEY
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.document import MISSHAPEN
 from pipeline.errors import SettingsError
 from pipeline.network.foreign.steps import StepError, Steps
-from pipeline.network.foreign.told import MISSHAPEN, Entries, Told, mapping, numbers, said, sequence
+from pipeline.network.foreign.told import Entries, Told, mapping, numbers, said, sequence
 from pipeline.network.mlm import read_mlm
 
 _MEAN_AND_DEVIATION, _RANGE = ("mean", "stddev"), ("minimum", "maximum")

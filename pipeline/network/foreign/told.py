@@ -9,8 +9,6 @@ from typing import Any, Literal
 from pipeline.errors import SettingsError
 from pipeline.network.signature import Shape, Signature
 
-MISSHAPEN = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
-"""What a reader stumbles over where a document has not the form of its kind, beside what it refuses by name."""
 CHANNEL_AXIS = {"NCHW": 1, "NHWC": 3}
 Entries = dict[str, Any]
 
