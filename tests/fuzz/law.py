@@ -53,7 +53,7 @@ def limited(seconds: int = SECONDS):
 def is_sentence(text):
     """One line, ended as a sentence is, of a length that somebody reads."""
     assert "Traceback" not in text
-    assert "Unexpected" not in text
+    assert "Unexpected: " not in text
     assert text.endswith((".", "?", "…", ")")), text
     assert len(text) < 4000, len(text)
     text.encode()  # a lone surrogate could not be printed
@@ -73,7 +73,7 @@ def told(done, codes=(0, 2, 3)):
     """A command's end: a promised code, sentences on stderr, the code in the last line of --json too."""
     assert done.returncode in codes, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr + done.stdout
-    assert "Unexpected" not in done.stderr
+    assert "Unexpected: " not in done.stderr
     assert not done.left
     if done.returncode == 2 and done.stderr:
         assert done.stderr.splitlines()[-1].startswith("maskmill: "), done.stderr
