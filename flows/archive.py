@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flows.listing import listed
+from flows.quarantine import Left, left_alone, note_nights
 from flows.sources.listed import LeftOut, Listed, Stamp
 from pipeline.errors import CarriedOverError, MaskmillError, SettingsError
 from pipeline.result import Standing
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline.index import Entry, Index, Source
 
 _log = logging.getLogger("maskmill")
+NAMED = 100  # scenes that are named of those that are left alone
 _CLOSE = 1e-3  # seconds: a time of change that went through a float
 
 
@@ -61,6 +62,24 @@ class Selection:
     left_alone: Counter[Why] = field(default_factory=Counter)
     carried_over: int = 0
     of_archive: bool = False
+    quarantined: list[Left] = field(default_factory=list)  # the first of them, with why
+
+    def quarantine(self, known: Left | None) -> Why:
+        """Leave a scene alone, or try it again where nothing is known against it any more."""
+        if known is None:
+            return Why.FAILED
+        if len(self.quarantined) < NAMED:
+            self.quarantined.append(known)
+        return Why.QUARANTINED
+
+    def shortage(self, job: Job) -> str | None:
+        """What is wrong where fewer scenes are due than must be; None where as many are."""
+        due = len(self.due) + self.carried_over
+        if job.expect_min is None or due >= job.expect_min:
+            return None
+        return (
+            f"{due} scenes are due, and `expect_min: {job.expect_min}` asks for more: look whether images still come."
+        )
 
     def notes(self) -> list[str]:
         """What one should know of what is not done."""
@@ -90,6 +109,8 @@ def select(job: Job, left: LeftOut) -> Selection:
             index = index or _index_of(job)
             found.of_archive = True
             why = _why(job, scene, index.get(scene.entry.name))
+            if why is Why.QUARANTINED:
+                why = found.quarantine(left_alone(job.out, scene.entry.name))
         if not why.is_due:
             found.left_alone[why] += 1
         elif most is not None and len(found.due) >= most:
@@ -191,12 +212,17 @@ class Rations:
         return {"scenes": self.scenes, "megapixels": self.megapixels}
 
 
-def catalogued(out: Path, names: list[str]) -> None:
-    """Bring catalogue and index up to date; what keeps them from it is told, and is no failure: they can be rebuilt."""
+def catalogued(job: Job, rows: list[dict[str, Any]]) -> None:
+    """Note how the scenes of these lines fared, and bring catalogue and index up to date.
+
+    What keeps them from it is told, and is no failure: they can be rebuilt.
+    """
     from pipeline.catalog import update  # noqa: PLC0415  # as above
 
+    out = job.out
     try:
-        if names and out.is_dir():
-            update(out, names)
+        if rows and out.is_dir():
+            note_nights(out, rows, job.retry_after)
+            update(out, [row["scene"] for row in rows])
     except MaskmillError as error:
         _log.warning("The catalogue is as it was: %s `maskmill catalogue %s` makes it anew.", error.message, out)

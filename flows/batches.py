@@ -66,7 +66,12 @@ def batched(job: Job, left: LeftOut) -> tuple[list[Job], Selection]:
         else:
             parts.append([due.entry])
             room = SCENES_PER_TASK - 1
-    more = {"settle": 0.0, "allow": job.allowed, "overwrite": job.overwrite or ("other" if found.of_archive else False)}
+    more = {
+        "settle": 0.0,
+        "allow": job.allowed,
+        "expect_min": None,
+        "overwrite": job.overwrite or ("other" if found.of_archive else False),
+    }
     return [job.model_copy(update={**more, "scenes": tuple(part)}) for part in parts], found
 
 

@@ -218,19 +218,22 @@ def _list_due(job: Job, as_json: bool) -> int:
     """Show what a run would do, and why; what could not be listed is named on stderr."""
     from flows import screen
     from flows.archive import select
+    from flows.lines import JobReport
     from flows.sources.listed import LeftOut
 
     found = select(job, left := LeftOut())
     due = [{"scene": one.entry.name, "why": str(one.why)} for one in found.due]
-    code = HOLES if left.problems else COMPLETE
+    said = JobReport.aside(found, job, left.problems)
     if as_json:
         alone = {str(why): count for why, count in found.left_alone.items()}
-        screen.emit({"due": due, "left_alone": alone, "carried_over": found.carried_over, "exit_code": code})
+        more = {"left": said.left, "carried_over": said.carried_over, "exit_code": said.exit_code}
+        screen.emit({"due": due, "left_alone": alone, **more})
     else:
         screen.show_rows("Due", due)
-    for note in (*left.notes(), *found.notes(), *left.problems):
+        screen.show_rows("Left alone", list(said.left))
+    for note in (*left.notes(), *found.notes(), *said.problems):
         screen.complain(note)
-    return code
+    return said.exit_code
 
 
 def _finish_run(report: dict[str, Any], as_json: bool) -> int:

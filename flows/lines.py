@@ -1,11 +1,15 @@
-"""What a scene's run came to, in a line of a table and in sentences."""
+"""What a job came to: a line of a table for each scene, and sentences."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
 
+from flows.archive import Selection
 from pipeline.folder import LEDGER
 from pipeline.run import SceneRun
+from pipeline.settings import Job
 
 CARRIED_OVER = "carried over"  # blocks are left to the next run
 _TOLD = (
@@ -13,6 +17,52 @@ _TOLD = (
     *("blocks_seconds", "device_waited", "devices", "pixels_this_run"),
 )  # what a scene's line has of its report
 LONG = 40  # letters: a CRS that needs more has no code, and is in the report
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What came of a job: a line for each scene, a sentence for each problem.
+
+    `carried_over` scenes are left to the next run, begun or not; `begun` is how much was begun so far (`Rations`);
+    `left` names what was not begun, and why.
+    """
+
+    scenes: tuple[dict[str, Any], ...] = ()
+    problems: tuple[str, ...] = ()
+    carried_over: int = 0
+    begun: dict[str, float] = field(default_factory=dict)
+    left: tuple[dict[str, str], ...] = ()
+
+    @classmethod
+    def aside(cls, found: Selection, job: Job, wrong: Sequence[str]) -> Self:
+        """What is to be told before any scene is done; `wrong` is what could not be listed."""
+        shortage = found.shortage(job)
+        problems = (*wrong, *([shortage] if shortage else ()))
+        return cls((), problems, found.carried_over, left=tuple(one.as_dict() for one in found.quarantined))
+
+    def plus(
+        self, scenes: Sequence[dict[str, Any]], problems: Sequence[str], carried_over: int, begun: dict[str, float]
+    ) -> Self:
+        """The same with what came of the scenes."""
+        return replace(
+            self,
+            scenes=(*self.scenes, *scenes),
+            problems=(*self.problems, *problems),
+            carried_over=self.carried_over + carried_over,
+            begun=begun,
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """3 where anything is wrong, else 0."""
+        return 3 if self.problems else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        said = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()} | {
+            "exit_code": self.exit_code
+        }
 
 
 def holes_of(run: SceneRun, report: dict[str, Any]) -> list[str]:

@@ -34,13 +34,15 @@ from prefect.client.schemas.objects import State  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
-from flows.archive import Rations, Selection, catalogued  # noqa: E402
+from flows.archive import Rations, catalogued  # noqa: E402
 from flows.batches import batched  # noqa: E402
+from flows.lines import JobReport  # noqa: E402
 from flows.morning import reported  # noqa: E402
+from flows.quarantine import refusal  # noqa: E402
 from flows.screen import Lines, Moved, masked  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.sources.listed import LeftOut  # noqa: E402
-from flows.tasks import JobReport, run_job  # noqa: E402
+from flows.tasks import run_job  # noqa: E402
 from pipeline.child import interrupts_held  # noqa: E402
 from pipeline.document import load_job  # noqa: E402
 from pipeline.errors import InputError  # noqa: E402
@@ -126,39 +128,47 @@ def _done(job: Job) -> dict[str, Any]:
         _log.warning("%s", note)
     meter = Meter(len(found.due))
     _meter.set(meter)
-    report = reported(job, lambda: merged([_aside(found, left), *_outcomes(parts)]))
-    if found.of_archive:
-        catalogued(job.out, [row["scene"] for row in report["scenes"]])
+    aside, rows = JobReport.aside(found, job, left.problems).as_dict(), list[dict[str, Any]]()
+    try:
+        report = reported(job, lambda: merged([aside, *_outcomes(parts, rows)]))
+    finally:
+        if found.of_archive:
+            catalogued(job, rows)
     meter.finish()
     _show(report)
     return report
 
 
-def _aside(found: Selection, left: LeftOut) -> dict[str, Any]:
-    """The report of what no part has."""
-    return JobReport((), tuple(left.problems), 3 if left.problems else 0, found.carried_over).as_dict()
+def _outcomes(parts: Sequence[Job], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any] | InputError]:
+    """The report of each part, or what kept it from starting; each may begin what those before it have left.
 
-
-def _outcomes(parts: Sequence[Job]) -> Iterator[dict[str, Any] | InputError]:
-    """The report of each part, or what kept it from starting; each may begin what those before it have left."""
+    `rows` takes a line for each scene.
+    """
     begun: dict[str, Any] = {}
     for part in parts:
         outcome = _outcome(part, begun)
         if not isinstance(outcome, InputError):
             begun = outcome["begun"] or begun
+            rows += outcome["scenes"]
+        elif len(names := _names(part)) == 1:
+            rows.append(refusal(names[0], outcome))
         yield outcome
 
 
 def _outcome(part: Job, begun: dict[str, Any]) -> dict[str, Any] | InputError:
     """The report of a part, or what kept it from starting, naming it. What nobody foresaw is raised."""
     if part.is_over:
-        return JobReport((), (), 0, len(part.scenes)).as_dict()
-    names = [scene.name for scene in part.scenes if isinstance(scene, SceneEntry)]
+        return JobReport(carried_over=len(part.scenes)).as_dict()
+    names = _names(part)
     label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
     try:
         return _unwrapped(do_scenes(part.model_dump(mode="json"), label, begun, return_state=True))
     except InputError as error:
         return error
+
+
+def _names(part: Job) -> list[str]:
+    return [scene.name for scene in part.scenes if isinstance(scene, SceneEntry)]
 
 
 def _unwrapped(state: State[Any]) -> dict[str, Any]:
@@ -184,6 +194,7 @@ def merged(outcomes: Sequence[Mapping[str, Any] | InputError]) -> dict[str, Any]
         + [error.message for error in errors],
         "exit_code": 3 if errors else max(report["exit_code"] for report in reports),
         "carried_over": sum(report["carried_over"] for report in reports),
+        "left": [one for report in reports for one in report["left"]],
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from flows.archive import Rations, Selection, catalogued
 from flows.batches import placed
 from flows.crew import Crew, import_early
-from flows.lines import CARRIED_OVER, holes_of, line
+from flows.lines import CARRIED_OVER, JobReport, holes_of, line
+from flows.quarantine import refusal
 from flows.sources.listed import LeftOut
 from flows.zoo import model_path
 from pipeline.budget import cores
@@ -51,24 +52,6 @@ class Progress:
 
 
 Listener = Callable[[Progress], None]
-
-
-@dataclass(frozen=True, slots=True)
-class JobReport:
-    """What came of a job: a line for each scene, a sentence for each problem.
-
-    `carried_over` scenes are left to the next run, begun or not; `begun` is how much was begun so far (`Rations`).
-    """
-
-    scenes: tuple[dict[str, Any], ...]
-    problems: tuple[str, ...]
-    exit_code: int
-    carried_over: int = 0
-    begun: dict[str, float] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return {**asdict(self), "scenes": list(self.scenes), "problems": list(self.problems)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +135,11 @@ def run_job(
     for note in (*left.notes(), *found.notes()):
         _log.warning("%s", note)
     rations = replace(begun, job=job) if begun else Rations(job)
-    night = _Night(job, rations, on_progress or _nobody, list(left.problems), found.carried_over)
+    night = _Night(job, rations, on_progress or _nobody, JobReport.aside(found, job, left.problems))
     if found.due:
         night.do(found, child)
     if found.of_archive:
-        catalogued(job.out, [row["scene"] for row in night.rows])
+        catalogued(job, night.rows)
     return night.report()
 
 
@@ -167,8 +150,9 @@ class _Night:
     job: Job
     rations: Rations
     listen: Listener
-    problems: list[str]
-    carried_over: int
+    aside: JobReport
+    problems: list[str] = field(default_factory=list)
+    carried_over: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
     refused: list[InputError] = field(default_factory=list)
 
@@ -192,7 +176,7 @@ class _Night:
         except InputError as error:
             self.refused.append(error)
             self.problems.append(f"{entry.name} is refused: {error.message}")
-            self.rows.append({"scene": entry.name, "state": "refused", "out": None})
+            self.rows.append(refusal(entry.name, error))
         else:
             self.rows.append(row)
             self.problems.extend(holes)
@@ -200,12 +184,12 @@ class _Night:
 
     def report(self) -> JobReport:
         """What came of it. Raises the InputErrors where nothing but these came of it."""
-        if self.refused and len(self.refused) == len(self.rows) and not self.carried_over:
+        carried_over = self.aside.carried_over + self.carried_over
+        if self.refused and len(self.refused) == len(self.rows) and not carried_over:
             if len(self.refused) == 1:
                 raise self.refused[0]
             raise SceneError(f"None of {len(self.refused)} scenes could start: {' '.join(self.problems)}")
-        begun = self.rations.begun()
-        return JobReport(tuple(self.rows), tuple(self.problems), 3 if self.problems else 0, self.carried_over, begun)
+        return self.aside.plus(self.rows, self.problems, self.carried_over, self.rations.begun())
 
 
 def _hired(stack: ExitStack, job: Job) -> Client | None:

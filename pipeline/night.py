@@ -46,6 +46,16 @@ class Night(BaseModel):
     max_megapixels: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="pixels of scenes that one run may begin, in millions"
     )
+    expect_min: int | None = Field(
+        default=None, ge=1, strict=True, description="scenes that must be due; fewer is a failure: no images have come"
+    )
+    retry_after: int = Field(
+        default=7,
+        ge=0,
+        le=3650,
+        strict=True,
+        description="nights that a scene is left alone for after two in vain; 0: it is tried every night",
+    )
     reprocess: Literal["all"] | None = Field(
         default=None, description="all: do again what has a result by another model or another setting"
     )

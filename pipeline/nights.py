@@ -19,11 +19,15 @@ FOLDER = ".nights"
 
 @dataclass(frozen=True, slots=True)
 class Nights:
-    """How many nights tried a scene in vain, why the last one did, and whether it is left alone from now on."""
+    """How many nights tried a scene in vain, why the last one did, and when that was; from when on it is tried again.
+
+    Days are ISO 8601, of UTC; without `retry_on` it is tried every night.
+    """
 
     count: int
     reason: str
-    quarantined: bool = False
+    last: str
+    retry_on: str | None = None
 
 
 def read_nights(out: Path, name: str) -> Nights | None:

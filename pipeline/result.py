@@ -110,7 +110,7 @@ def _without_ledger(name: str, nights: Nights | None) -> Result | None:
 
 
 def _left_alone(nights: Nights | None) -> Standing | None:
-    return Standing.QUARANTINED if nights and nights.quarantined else None
+    return Standing.QUARANTINED if nights and nights.retry_on else None
 
 
 def _told(

@@ -1,5 +1,7 @@
 """An archive: only what has no finished result is done, as much as a run may begin, until its time is over."""
 
+import html
+import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -8,7 +10,9 @@ import pytest
 import yaml
 
 from flows.archive import Rations
-from pipeline.errors import CarriedOverError, SettingsError
+from flows.quarantine import note_nights, refusal
+from pipeline.errors import CarriedOverError, ClusterError, RoomError, SceneError, SettingsError
+from pipeline.nights import read_nights
 from pipeline.settings import Job
 from tests.images import noise, write_image
 from tests.mill import last_json, world, write_job
@@ -100,6 +104,71 @@ def test_another_model_does_nothing_again_until_it_is_asked_to(archive):
     done, said = archive.run(reprocess="all")
     assert states(said) == dict.fromkeys(("scene0", "scene1", "scene2"), "complete already"), done.stderr
     assert {row["report"]["identity_digest"] for row in said["scenes"]} == identity
+
+
+def test_a_bad_scene_is_left_alone_for_some_nights_and_stops_no_other(archive):
+    bad = archive.folder / "archive" / "scene1.tif"
+    good = bad.read_bytes()
+    bad.write_bytes(good[:200])
+    note = archive.folder / "out" / ".nights" / "scene1.json"
+    done, said = archive.run()
+    assert (done.returncode, states(said)["scene1"]) == (3, "refused")
+    assert states(said)["scene0"] == states(said)["scene2"] == "complete"
+    archive.run()  # twice on one day is one night
+    assert json.loads(note.read_bytes())["count"] == 1
+    assert archive.due() == {"scene1": "failed before"}
+    age(note, last=-1)
+    done, said = archive.run(retry_after=3)
+    assert done.returncode == 2, done.stderr  # there was nothing else to do
+    again = datetime.now(UTC).date() + timedelta(days=4)
+    done, said = archive.run(retry_after=3)
+    assert (done.returncode, said["scenes"]) == (0, []), done.stderr
+    [left] = said["left"]
+    assert (left["scene"], left["what"]) == ("scene1", "quarantined")
+    assert "scene1.tif" in left["why"]
+    assert f"tried on 2 nights, and will be again from {again} on" in left["why"]
+    assert archive.due() == {}
+    assert left["why"] in html.unescape((archive.folder / "out" / "report.html").read_text())
+    age(note, retry_on=0)
+    assert archive.due() == {"scene1": "failed before"}
+    bad.write_bytes(good)
+    done, said = archive.run()
+    assert (done.returncode, states(said)) == (0, {"scene1": "complete"}), done.stderr
+    assert not note.exists()
+
+
+def age(note, **days):
+    """Have a note of nights say other days, so many from today."""
+    said = json.loads(note.read_bytes())
+    for name, more in days.items():
+        said[name] = str(datetime.now(UTC).date() + timedelta(days=more))
+    note.write_text(json.dumps(said))
+
+
+def test_what_is_not_a_scenes_fault_is_not_counted_against_it(tmp_path):
+    for error in (RoomError("The disk is full."), ClusterError("No worker comes.")):
+        note_nights(tmp_path, [refusal("a", error)], 7)
+    note_nights(tmp_path, [{"scene": "a", "state": "carried over", "failed": 0}], 7)
+    assert read_nights(tmp_path, "a") is None
+    note_nights(tmp_path, [refusal("a", SceneError("It is damaged."))], 7)
+    assert read_nights(tmp_path, "a").count == 1
+
+
+def test_a_night_without_enough_scenes_is_a_failure(archive):
+    done, said = archive.run(expect_min=3)
+    assert (done.returncode, len(said["scenes"])) == (0, 3), done.stderr
+    done, said = archive.run(expect_min=1)
+    assert (done.returncode, said["scenes"]) == (3, [])
+    assert "0 scenes are due, and `expect_min: 1` asks for more" in done.stderr
+    assert "asks for more" in (archive.folder / "out" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_prefect_counts_nights_and_scenes_too(archive):
+    (archive.folder / "archive" / "scene1.tif").write_bytes(b"II*\0 and no more")
+    done, said = archive.run("--prefect", expect_min=4)
+    assert (done.returncode, states(said)["scene0"]) == (3, "complete"), done.stderr
+    assert "asks for more" in done.stderr
 
 
 def test_no_more_is_begun_than_a_run_may(archive):

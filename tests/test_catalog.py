@@ -57,7 +57,7 @@ def whole(made, tmp_path_factory):
     copy_result(out, made / "scene", "old", taken=["2019-02-03T04:05:06Z", "ACQUISITIONDATETIME"])
     copy_result(out, made / "scene", "begun")
     (out / "begun" / "report.json").unlink()
-    put_nights(out, "broken", Nights(2, "The image broken.tif is damaged.", quarantined=True))
+    put_nights(out, "broken", Nights(2, "The image broken.tif is damaged.", "2026-05-02", "2999-01-01"))
     update(out, None)
     return out
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.batches import LARGE_BYTES, SCENES_PER_TASK, batched
+from flows.lines import JobReport
 from flows.listing import listed
 from flows.segment import merged
 from flows.sources.listed import LeftOut
-from flows.tasks import JobReport
 from pipeline.errors import InputError, SceneError, SettingsError
 from pipeline.settings import Job
 from tests.mill import last_json, maskmill, world, write_job
@@ -56,7 +56,7 @@ def test_a_glob_is_resolved_and_two_scenes_of_one_name_are_refused(tmp_path):
 
 
 _REPORTS = st.builds(
-    lambda scenes, problems: JobReport(tuple(scenes), tuple(problems), 3 if problems else 0).as_dict(),
+    lambda scenes, problems: JobReport(tuple(scenes), tuple(problems)).as_dict(),
     st.lists(st.fixed_dictionaries({"scene": st.text(max_size=3)}), min_size=1, max_size=3),
     st.lists(st.text(max_size=3), max_size=2),
 )

@@ -65,6 +65,8 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "until": "2026-05-01T06:00:00Z",
         "max_scenes": 10,
         "max_megapixels": 2.5,
+        "expect_min": 2,
+        "retry_after": 3,
         "reprocess": "all",
         "since": "2026-05-01",
         "price_per_hour": 2.4,
