@@ -190,6 +190,7 @@ def test_a_catalogue_of_others_names_no_file_of_this_machine(tmp_path):
         ("[1]", "is none"),
         ("{", "is none"),
         (None, "cannot be read: No such file"),
+        ('{"type": []}', "its type is"),
         ('{"type": "Catalog", "links": 1}', "its `links` are no list of objects"),
         ('{"type": "Catalog", "links": [0]}', "its `links` are no list of objects"),
         ('{"type": "FeatureCollection", "features": [3]}', "its `features` are no list of objects"),

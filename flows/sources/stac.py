@@ -91,10 +91,10 @@ class Catalogue:
         elif kind == "FeatureCollection":
             for item in _objects(document, "features", href):
                 yield item, None
-        elif kind in {"Catalog", "Collection"}:
+        elif kind in ("Catalog", "Collection"):
             self._seen.add(href)
             for link in _objects(document, "links", href):
-                if link.get("rel") not in {"item", "child"}:
+                if link.get("rel") not in ("item", "child"):
                     continue
                 with _told(href):
                     below = reached(link["href"], href)
