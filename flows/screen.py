@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from flows.masking import masked as masked  # noqa: PLC0414  # the flow takes it from here
+from flows.masking import masked
 
 SECONDS_BETWEEN_LINES = 10.0
 _BYTES = {"bytes", "memory", "disk"}

@@ -37,9 +37,10 @@ from prefect.tasks import exponential_backoff  # noqa: E402
 from flows.archive import Rations, catalogued  # noqa: E402
 from flows.batches import batched  # noqa: E402
 from flows.lines import JobReport  # noqa: E402
+from flows.masking import masked, without_secrets  # noqa: E402
 from flows.morning import reported  # noqa: E402
 from flows.quarantine import refusal  # noqa: E402
-from flows.screen import Lines, Moved, masked  # noqa: E402
+from flows.screen import Lines, Moved  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.sources.listed import LeftOut  # noqa: E402
 from flows.tasks import run_job  # noqa: E402
@@ -61,7 +62,7 @@ def segment(job: dict[str, Any]) -> State[Any]:
     # ^ A served flow is pickled with what its body names, and a ContextVar has no pickle: hence the functions.
     die_with_schedule()
     try:
-        return _ended(_done(load_job(None, job)))
+        return _ended(_done(_asked(job)))
     except InputError as error:
         return _refused(error)
 
@@ -100,8 +101,9 @@ def run_as_flow(job: Job, on_progress: Callable[[Moved], None]) -> dict[str, Any
     Raises what kept the whole job from starting.
     """
     _onlooker.set(on_progress)
+    _given.set(job)
     _start_server()
-    return _unwrapped(segment(job.model_dump(mode="json"), return_state=True))
+    return _unwrapped(segment(without_secrets(job), return_state=True))
 
 
 def _start_server() -> None:
@@ -118,6 +120,11 @@ def _start_server() -> None:
         starting = Thread(target=start, name="prefect-server", daemon=True)
         starting.start()
     starting.join()
+
+
+def _asked(job: dict[str, Any]) -> Job:
+    """The job: what `run_as_flow` was given, or what a deployment says."""
+    return _given.get() or load_job(None, job)
 
 
 def _done(job: Job) -> dict[str, Any]:
@@ -229,6 +236,7 @@ def _new_artifact() -> UUID:
     return cast("UUID", made)  # a coroutine in async code only
 
 
+_given: ContextVar[Job | None] = ContextVar("_given", default=None)  # whole: Prefect keeps a flow's parameters
 _onlooker: ContextVar[Callable[[Moved], None] | None] = ContextVar("_onlooker", default=None)
 _meter: ContextVar[Meter | None] = ContextVar("_meter", default=None)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import about
+from pipeline.document import MISSHAPEN
 from pipeline.errors import IdentityError
 from pipeline.folder import LEDGER, Folder
 from pipeline.nights import Nights, read_nights
@@ -92,7 +93,7 @@ def read_result(out: Path, name: str) -> Result | None:
         plan = json.loads((folder.ledger / "plan.json").read_bytes())
         header, fold = read_ledger(folder.ledger)
         return _told(folder, plan, header, fold, nights)
-    except (OSError, ValueError, KeyError, TypeError, IdentityError) as error:
+    except (OSError, IdentityError, *MISSHAPEN) as error:
         why = error.message if isinstance(error, IdentityError) else f"{folder.ledger} cannot be read ({error})."
         return Result(name, _left_alone(nights) or Standing.UNFINISHED, why, nights.count if nights else 0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 
 import pyarrow.parquet as pq
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from flows.masking import demand_no_secret, masked, without_secrets
 from pipeline.document import load_job
 from pipeline.errors import SettingsError
-from tests.mill import world, write_job
+from tests.mill import maskmill, world, write_job
 from tests.served import served
 from tests.test_plan import scene as scene_of
 
@@ -124,6 +125,24 @@ def test_no_repr_says_a_secret():
     demand_clean("repr", repr(said), str(said), repr(said.cluster), str(said.cluster), repr(said.scenes[1]))
     scene = scene_of(uri=signed("/vsicurl/http://host"))
     demand_clean("repr", repr(scene), str(scene))
+
+
+@pytest.mark.slow
+def test_prefect_holds_no_secret(places):
+    job = world(places["images"])
+    with served(places["images"]) as server:
+        job["scenes"] = [signed(server.url), signed(server.url, "lost.tif")]
+        write_job(places["images"], job)
+        more = {**KEYS, "PREFECT_HOME": str(places["home"]), "HOME": str(places["home"])}
+        more.pop("PREFECT_API_KEY")  # of a server elsewhere
+        done = maskmill("run", "--job", "job.yaml", "--prefect", "--json", cwd=places["images"], **more)
+    assert done.returncode == 3, done.stderr
+    demand_clean("run --prefect", done.stdout, done.stderr)
+    with sqlite3.connect(places["home"] / "prefect.db") as database:
+        demand_clean("prefect.db", *database.iterdump())
+        assert database.execute("select count(*) from flow_run").fetchone() == (1,)
+    for path, content in [*held(places["home"]), *held(places["images"] / "out")]:
+        demand_clean(path, content)
 
 
 WITH = {"scenes": ["a.tif"], "model": "m", "out": "o"}
