@@ -155,6 +155,8 @@ class Feed:
         except Exception as error:
             if future.status != "finished":
                 return None
+            if isinstance(error, OSError):  # `reaching` says what that is
+                raise
             raise ClusterError(f"What a worker did cannot be fetched ({type(error).__name__}: {error}).") from error
 
     def _judged(self, one: _Try, block: int, attempt: int, outcome: Outcome, worker: str) -> Iterator[Record]:
