@@ -53,6 +53,10 @@ class Interest:
             return blocks
         return [block for block in blocks if self.fence.touches(grid.owned(block))]
 
+    def pixels(self, grid: Grid) -> int | None:
+        """How many pixels lie in those blocks; None where all do."""
+        return None if self.fence is None else sum(grid.owned(block).area for block in self.touched(grid))
+
 
 @dataclass(frozen=True, slots=True)
 class Viewed:

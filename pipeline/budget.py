@@ -31,6 +31,7 @@ from pipeline.store.hierarchy import Product
 from pipeline.tiles import piece_side
 
 MIB = 2**20
+CONSTANT = 250  # how much smaller a block of one number is when it is packed; DEFLATE makes at most 1/1032 of it
 FLOAT = 4  # bytes of a float32
 BYTES_PER_BLOCK = 512  # of the ledger's arrays and of what Dask keeps of a task in flight
 THREADS = 4  # at most, that make what is published in the coordinator, where no workers do
@@ -122,11 +123,15 @@ def stage_bytes(scene: Scene) -> int:
     return staging_rows(scene) * scene.width * pixel + scene.tile_bytes + CACHE_BYTES
 
 
-def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Sequence[Scene]) -> int:
-    """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, the staged files."""
+def disk_bytes(grid: Grid, products: tuple[Product, ...], staged: Sequence[Scene], inside: int | None = None) -> int:
+    """What the folder may hold at once, uncompressed: Zarr and levels, their GeoTIFFs, the COG, the staged files.
+
+    `inside` is how many pixels lie in blocks that an area touches. In the others all pixels are one number.
+    """
     pixel = sum(each.pixel_bytes for each in products)
+    written = grid.scene.area if inside is None else inside + (grid.scene.area - inside) // CONSTANT
     source = sum(file.rect.area * (np.dtype(file.dtype).itemsize * len(file.bands) + 1) for file in staged)
-    return grid.scene.area * pixel * 4 + source + 16 * MIB
+    return written * pixel * 4 + source + 16 * MIB
 
 
 def cores() -> int:

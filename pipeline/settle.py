@@ -188,7 +188,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     told = (calibration_note(eats, scene), measured_note(eats, interest.fence), *_probe_notes(probe), seen_at)
     notes = (*network.notes, *scene.notes, *interest.notes, *(note for note in told if note))
     notes += tuple(_grid_notes(job, margin, grid, frozen))
-    budget = budget_of(job, plan, probe, at_once, interest.held)
+    budget = budget_of(job, plan, probe, at_once, interest)
     return Settled(plan, budget, probe, notes, interest, tuple(paces))
 
 
@@ -267,11 +267,12 @@ def _coarse_note(margin: Margin, grid: Grid) -> str | None:
     )
 
 
-def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> Budget:
+def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, interest: Interest) -> Budget:
     """Add up what the run will hold, from what the probe held, what the plan's blocks and its area need.
 
     Where the job names no number of workers there is one for each GPU, or as many as there are cores; and as fit.
     """
+    area, inside = interest.held, interest.pixels(plan.grid)
     threads = job.threads or threads_for(plan.scene, probe, cores)
     pixels = plan.recipe.window**2 * plan.recipe.batch * len(plan.scene.bands) * 8
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
@@ -282,7 +283,7 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, area: int = 0) -> 
         worker=probe.peak + area + threads * (blocks + pixels) + CACHE_BYTES + DASK_BYTES + SLACK,
         coordinator=probe.rest + area + at_once + ledger + 2 * SLACK + 64 * MIB,
         workers=1,
-        disk=disk_bytes(plan.grid, plan.products, staged),
+        disk=disk_bytes(plan.grid, plan.products, staged, inside),
         threads=threads,
     )
     if job.far:  # their memory is not this machine's

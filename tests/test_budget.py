@@ -208,6 +208,8 @@ def test_more_of_anything_takes_more():
     assert held() < held(stitch=Stitch.BLEND)
     everything = products_of(any_job(products=EVERYTHING.split(",")), small_card())
     grid = Grid(9000, 9000, 2, 256, 24, 1024)
+    assert disk_bytes(grid, products, [], inside=0) < disk_bytes(grid, products, [], inside=10**6)
+    assert disk_bytes(grid, products, [], inside=grid.scene.area) == disk_bytes(grid, products, [])
     assert disk_bytes(grid, products, []) < disk_bytes(grid, everything, []) < disk_bytes(grid, everything, [scene()])
 
 
