@@ -24,7 +24,8 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "tiles/*.tif}",
     "settle": "minutes, from 0",
     "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
-    "out": "the folder that is to hold a folder for each scene",
+    "out": "the folder that is to hold a folder for each scene, on a disk of this machine or a shared one; into a "
+    "bucket nothing is written yet",
     "bands": "a list of band numbers from 1, such as [4, 3, 2], or a file for each of the model's bands, such as "
     "{red: '*_B4.TIF', nir: {file: '*_B5.TIF', band: 1}}",
     "grid": "finest, coarsest or a band's name",
@@ -131,7 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _anchored(key: str, value: object, folder: Path) -> object:
     """Make the paths that a job file names relative to it."""
     if key == "out" and isinstance(value, str):
-        return folder / value
+        return value if "://" in value else folder / value  # an address is refused, and not made a folder's name
     if key == "model" and isinstance(value, str) and ("/" in value or value.endswith(".onnx")):
         return str(folder / value)
     if key == "allow" and isinstance(value, list):
@@ -173,6 +174,13 @@ def _short(value: object) -> str:
     return text if len(text) <= 300 else f"{text[:300]}…"
 
 
+def _given(key: str, value: object) -> str:
+    """What a setting was given, unless that may hold a secret."""
+    if key in _UNSAID:
+        return "what it is"
+    return "an address" if key == "out" and "://" in str(value) else _short(value)
+
+
 def _sentence(error: ValidationError, path: Path | None) -> str:
     """Say the first thing that pydantic found, in words."""
     first = error.errors(include_url=False)[0]
@@ -182,8 +190,7 @@ def _sentence(error: ValidationError, path: Path | None) -> str:
     if key == "scenes" and (said := _in_origin(error)):
         return source + said
     if key in _WORDS and first["type"] != "missing":
-        said = "what it is" if key in _UNSAID else _short(first["input"])
-        return f"{source}`{key}` cannot be {said}: say {_WORDS[str(key)]}."
+        return f"{source}`{key}` cannot be {_given(str(key), first['input'])}: say {_WORDS[str(key)]}."
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), list(Job.model_fields), n=1, cutoff=0.0)[0]
         return f"{source}there is no setting `{where}`; did you mean `{near}`?"

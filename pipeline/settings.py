@@ -104,6 +104,13 @@ def _path(value: object) -> object:
     return value
 
 
+def _folder(value: object) -> object:
+    """An address would become a folder of that name on this machine's disk."""
+    if "://" in str(value) or re.match(r"/vsi[a-z0-9]+/", str(value)):
+        raise ValueError("not a folder")
+    return _path(value)
+
+
 def _resolution(value: object) -> object:
     """The command line gives text; the YAML file gives numbers."""
     return float(value) if isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", value) else value
@@ -184,7 +191,7 @@ class Job(Night):
     model: Annotated[str, BeforeValidator(_path)] = Field(
         description="a zoo name, a folder with one .onnx file, or an .onnx file"
     )
-    out: Annotated[Path, BeforeValidator(_path)] = Field(description="the folder that holds a folder for each scene")
+    out: Annotated[Path, BeforeValidator(_folder)] = Field(description="the folder that holds a folder for each scene")
     card: dict[str, Any] = Field(default_factory=dict, description="what replaces parts of the model's card")
     bands: (
         Annotated[tuple[Whole, ...], Field(min_length=1)]

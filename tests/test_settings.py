@@ -171,11 +171,18 @@ def test_what_is_missing_is_named(tmp_path, key):
         ({"attempts": 11}, "`attempts` cannot be 11"),
         ({"card": [1]}, "`card` cannot be [1]"),
         ({"out": 3}, "`out` cannot be 3"),
+        ({"out": "s3://bucket/x"}, "`out` cannot be an address: say the folder that is to hold"),
+        ({"out": "/vsis3/bucket/x"}, "into a bucket nothing is written yet"),
         ({"overwrite": "perhaps"}, "`overwrite` cannot be 'perhaps'"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_sentence(tmp_path, wrong, said):
     assert said in complaint(written(tmp_path, LEAST | wrong))
+
+
+def test_an_out_in_a_bucket_is_refused_as_a_flag_too():
+    assert "into a bucket nothing is written yet" in complaint(None, **LEAST | {"out": "s3://bucket/x"})
+    assert "hush" not in complaint(None, **LEAST | {"out": "s3://me:hush@bucket/x?key=hush"})
 
 
 @pytest.mark.parametrize(
