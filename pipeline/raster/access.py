@@ -8,9 +8,11 @@ image's own name is an address there (see `address`), and then that one file alo
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import rasterio
@@ -78,6 +80,15 @@ set_gdal_config("GDAL_CACHEMAX", CACHE_BYTES)
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 # What GDAL warns of while it reads a file well enough helps nobody; what it cannot read is raised.
 logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+
+
+def _without_mojibake(told: sys.UnraisableHookArgs, others: Callable[[sys.UnraisableHookArgs], object]) -> None:
+    """Pass on what nobody can raise, but for rasterio's stumble over a message of GDAL's that is no UTF-8."""
+    if not (isinstance(told.exc_value, UnicodeDecodeError) and told.object == "rasterio._env.log_error"):
+        others(told)
+
+
+sys.unraisablehook = partial(_without_mojibake, others=sys.unraisablehook)
 
 
 def environment(uri: str = "") -> rasterio.Env:
