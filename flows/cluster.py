@@ -53,6 +53,8 @@ class Workers(LocalCluster):
             raise
 
     async def _close(self) -> None:
+        # Nobody waits any more for what is still starting, nor wants to be told how that ends.
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, _told: None)
         strays = set(self._created).difference(self.workers.values())
         await asyncio.gather(*(one.close() for one in strays), return_exceptions=True)
         await super()._close()  # type: ignore[no-untyped-call]  # Dask's
