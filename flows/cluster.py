@@ -56,12 +56,14 @@ class Workers(LocalCluster):
         # Nobody waits any more for what is still starting, nor wants to be told how that ends.
         asyncio.get_running_loop().set_exception_handler(lambda _loop, _told: None)
         strays = set(self._created).difference(self.workers.values())
-        await asyncio.gather(*(one.close() for one in strays), return_exceptions=True)
+        if strays:
+            await asyncio.wait([asyncio.ensure_future(one.close()) for one in strays], timeout=ENDING)
         await super()._close()  # type: ignore[no-untyped-call]  # Dask's
 
 
 EXTENSIONS = {**DEFAULT_EXTENSIONS, "spans": Spans}
 TRIES = 3
+ENDING = 5.0  # seconds that workers have which were just starting
 QUIET = logging.CRITICAL  # what happens to a worker is told by the blocks; that it lost its scheduler at the end is not
 ENVIRONMENT = {
     **ONE_THREAD,

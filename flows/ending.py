@@ -32,16 +32,24 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
     try:
         code = _run(app, arguments)
     except Exception as error:  # noqa: BLE001  # the one place where everything that is left over is told
-        code, sentence = _told(error)
-    else:
-        if code not in (STOPPED, TERMINATED):
-            return int(code or 0)
-        code = TERMINATED if signal.SIGTERM in signals else code
-        # Where Ctrl-C came inside an `exec`, as those that make dataclasses, Python run by `-m` ends by SIGINT whatever
-        # its exit code is; the next `exec` that ends well lets it forget.
-        exec("")  # noqa: S102
-        sentence = "Stopped. What was finished is kept; the same command goes on from there."
+        if not _came_of_a_stop(error):
+            return _fail(*_told(error), as_json="--json" in arguments)
+        code = STOPPED
+    if code not in (STOPPED, TERMINATED):
+        return int(code or 0)
+    code = TERMINATED if signal.SIGTERM in signals else code
+    # Where Ctrl-C came inside an `exec`, as those that make dataclasses, Python run by `-m` ends by SIGINT whatever its
+    # exit code is; the next `exec` that ends well lets it forget.
+    exec("")  # noqa: S102
+    sentence = "Stopped. What was finished is kept; the same command goes on from there."
     return _fail(code, sentence, as_json="--json" in arguments)
+
+
+def _came_of_a_stop(error: BaseException | None) -> bool:
+    """Whether an error is what somebody made of a KeyboardInterrupt, as imports of native code do."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _run(app: typer.Typer, arguments: Sequence[str]) -> int | None:
