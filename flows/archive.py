@@ -11,9 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from flows.listing import listed
+from flows.priority import Rank, Ranking
 from flows.quarantine import Left, left_alone, note_nights
 from flows.sources.listed import LeftOut, Listed, Stamp
 from pipeline.errors import CarriedOverError, MaskmillError, SettingsError
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("maskmill")
 NAMED = 100  # scenes that are named of those that are left alone
+_SLACK = 1000  # scenes that are ranked at once
 _CLOSE = 1e-3  # seconds: a time of change that went through a float
 
 
@@ -63,6 +66,7 @@ class Selection:
     carried_over: int = 0
     of_archive: bool = False
     quarantined: list[Left] = field(default_factory=list)  # the first of them, with why
+    order: list[str] = field(default_factory=list)  # what one should know of the order
 
     def quarantine(self, known: Left | None) -> Why:
         """Leave a scene alone, or try it again where nothing is known against it any more."""
@@ -84,7 +88,7 @@ class Selection:
     def notes(self) -> list[str]:
         """What one should know of what is not done."""
         done, kept = self.left_alone[Why.DONE], self.left_alone[Why.QUARANTINED]
-        said = []
+        said = [*self.order]
         if done:
             said.append(
                 f"{done} {'scene has its result' if done == 1 else 'scenes have their results'} already; "
@@ -98,26 +102,53 @@ class Selection:
 def select(job: Job, left: LeftOut) -> Selection:
     """Find out which of a job's scenes are to be done; `left` takes what is left out, and why.
 
-    Of more than `max_scenes` the first are chosen. Raises what `listed` and `read_index` raise.
+    Of more than `max_scenes` the first are chosen, by the job's `priority`. Raises what `listed`, `read_index` and
+    `Ranking.rank` raise.
     """
     found, index = Selection(), None
-    most = job.max_scenes
-    for scene in listed(job, left):
-        if scene.by_hand:
-            why = Why.NAMED
-        else:
-            index = index or _index_of(job)
-            found.of_archive = True
-            why = _why(job, scene, index.get(scene.entry.name))
-            if why is Why.QUARANTINED:
-                why = found.quarantine(left_alone(job.out, scene.entry.name))
-        if not why.is_due:
-            found.left_alone[why] += 1
-        elif most is not None and len(found.due) >= most:
-            found.carried_over += 1
-        else:
-            found.due.append(Due(scene.entry, why))
+    with Ranking(job) as ranking:
+        queue = _Queue(job.max_scenes)
+        for scene in listed(job, left):
+            if scene.by_hand:
+                why = Why.NAMED
+            else:
+                index = index or _index_of(job)
+                found.of_archive = True
+                why = _why(job, scene, index.get(scene.entry.name))
+                if why is Why.QUARANTINED:
+                    why = found.quarantine(left_alone(job.out, scene.entry.name))
+            if why.is_due:
+                queue.put(ranking.rank(scene), Due(scene.entry, why))
+            else:
+                found.left_alone[why] += 1
+        found.due, found.carried_over = queue.ended()
+        found.order = ranking.notes() if found.due else []
     return found
+
+
+class _Queue:
+    """Scenes that are due, by their rank, and how many more there are than may be begun: those are not held."""
+
+    def __init__(self, most: int | None) -> None:
+        self._most, self._over = most, 0
+        self._ranked: list[tuple[tuple[Rank, ...], Due]] = []
+
+    def put(self, rank: tuple[Rank, ...], due: Due) -> None:
+        """Take one in; of equal ones the first stays first."""
+        self._ranked.append((rank, due))
+        if self._most is not None and len(self._ranked) >= 2 * self._most + _SLACK:
+            self._cut()
+
+    def ended(self) -> tuple[list[Due], int]:
+        """Those that may be begun, in order, and the number of the others."""
+        self._cut()
+        return [due for _, due in self._ranked], self._over
+
+    def _cut(self) -> None:
+        self._ranked.sort(key=itemgetter(0))
+        if self._most is not None:
+            self._over += len(self._ranked[self._most :])
+            del self._ranked[self._most :]
 
 
 class _Nothing:

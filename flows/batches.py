@@ -29,7 +29,7 @@ def placed(job: Job, left: LeftOut) -> tuple[Job, Selection]:
     if job.cluster == "gpus" and job.device is Device.CPU:
         raise SettingsError("`cluster: gpus` has no workers for `device: cpu`; take `local`.")
     found = select(job, left)
-    more: dict[str, Any] = {"settle": 0.0, "allow": job.allowed}
+    more: dict[str, Any] = {"settle": 0.0, "allow": job.allowed, "priority": ()}
     if found.of_archive and not job.overwrite:
         more["overwrite"] = "other"
     if job.cluster == "gpus":
@@ -70,9 +70,16 @@ def batched(job: Job, left: LeftOut) -> tuple[list[Job], Selection]:
         "settle": 0.0,
         "allow": job.allowed,
         "expect_min": None,
+        "on_failure": None,
+        "priority": (),
         "overwrite": job.overwrite or ("other" if found.of_archive else False),
     }
-    return [job.model_copy(update={**more, "scenes": tuple(part)}) for part in parts], found
+    golden = (job.golden if number == 0 else None for number in range(len(parts)))  # it is proved once a night
+    made = [
+        job.model_copy(update={**more, "golden": one, "scenes": tuple(part)})
+        for one, part in zip(golden, parts, strict=True)
+    ]
+    return made, found
 
 
 def _large(uri: str) -> bool:

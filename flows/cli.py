@@ -46,6 +46,7 @@ from flows.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.child import Child
     from pipeline.settings import Job
 
 app = typer.Typer(
@@ -107,17 +108,10 @@ def run(
     screen.hear_warnings()
     if dry_run:
         return _list_due(asked, as_json)
-    with screen.watched() as moved:
-        if prefect or os.environ.get("PREFECT_API_URL"):
-            from flows.environment import run_through_prefect
+    child = None if prefect or os.environ.get("PREFECT_API_URL") else warm_child()
+    from flows.notice import noticed
 
-            report = run_through_prefect(asked, moved)
-        else:
-            child = warm_child()
-            from flows.morning import reported
-            from flows.tasks import run_job
-
-            report = reported(asked, lambda: run_job(asked, moved, child).as_dict())
+    report = noticed(asked, job.stem if job else None, lambda: _run_asked(asked, child))
     return _finish_run(report, as_json)
 
 
@@ -212,6 +206,21 @@ def doctor(as_json: Json = False) -> int:
     else:
         screen.show_rows("This machine", [check.as_dict() for check in checks])
     return int(broken)
+
+
+def _run_asked(job: Job, child: Child | None) -> dict[str, Any]:
+    """Run a job, with a child as plain functions, else as a Prefect flow; the mapping of its JobReport."""
+    from flows import screen
+
+    with screen.watched() as moved:
+        if child is None:
+            from flows.environment import run_through_prefect
+
+            return run_through_prefect(job, moved)
+        from flows.morning import reported
+        from flows.tasks import run_job
+
+        return reported(job, lambda: run_job(job, moved, child).as_dict())
 
 
 def _list_due(job: Job, as_json: bool) -> int:

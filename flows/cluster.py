@@ -10,6 +10,7 @@ from typing import Any
 
 import dask
 from distributed import Client, LocalCluster
+from distributed.deploy.cluster import Cluster
 from distributed.scheduler import DEFAULT_EXTENSIONS
 from distributed.security import Security
 from distributed.spans import SpanMetadata, SpansSchedulerExtension
@@ -28,7 +29,6 @@ SETTINGS = {
     "distributed.worker.profile.enabled": False,  # a look at the stack every 10 ms, which nobody reads
     "distributed.admin.tick.interval": "1s",  # every 20 ms, in all processes, it takes 4 % of two cores
     "distributed.admin.system-monitor.interval": "10s",
-    "distributed.deploy.lost-worker-timeout": "60s",  # a restart that takes longer than this is ended, by default 15 s
     "distributed.scheduler.allowed-failures": 0,  # a worker's death is told at once; `feed` finds the block that did it
 }
 
@@ -51,6 +51,11 @@ class Workers(LocalCluster):
             with suppress(Exception):  # why it did not start is what counts
                 self.close(timeout=10)
             raise
+
+    def _update_worker_status(self, op: Any, msg: Any) -> None:  # noqa: ANN401  # Dask's
+        # Dask's own ends, some time after a death, whoever is just coming up in that worker's place, and a block with
+        # it: `kept` looks after them.
+        Cluster._update_worker_status(self, op, msg)
 
     async def _close(self) -> None:
         # Nobody waits any more for what is still starting, nor wants to be told how that ends.

@@ -32,7 +32,7 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
     try:
         code = _run(app, arguments)
     except Exception as error:  # noqa: BLE001  # the one place where everything that is left over is told
-        if not _came_of_a_stop(error):
+        if not came_of_a_stop(error):
             return _fail(*_told(error), as_json="--json" in arguments)
         code = STOPPED
     if code not in (STOPPED, TERMINATED):
@@ -45,7 +45,7 @@ def exit_code(app: typer.Typer, arguments: Sequence[str]) -> int:
     return _fail(code, sentence, as_json="--json" in arguments)
 
 
-def _came_of_a_stop(error: BaseException | None) -> bool:
+def came_of_a_stop(error: BaseException | None) -> bool:
     """Whether an error is what somebody made of a KeyboardInterrupt, as imports of native code do."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__

@@ -12,6 +12,7 @@ from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from dask.utils import key_split
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
@@ -28,6 +29,7 @@ IN_FLIGHT = 3  # futures for each that is being done: itself, and two waiting
 LOOK = 1.0  # seconds: how often the cluster is looked at while nothing comes
 DEATHS = 2  # after so many of its workers' a block is done alone
 ENOUGH = 3  # times that a worker is sent a network which it then lacks
+OFTEN = 10_000  # futures
 MANY, SEVERAL = 1_000_000, 8  # from so many blocks on a future carries several
 _log = logging.getLogger("maskmill")
 
@@ -59,6 +61,7 @@ class Feed:
     _deaths: Counter[int] = field(default_factory=Counter)
     _sent: Counter[str] = field(default_factory=Counter)  # how often a worker was sent the network
     _sent_last: dict[str, float] = field(default_factory=dict)  # and when
+    _submitted: int = 0
     _heard: float = field(default_factory=time.monotonic)  # when the last block came, or the last word about none
 
     def records(self, blocks: Iterable[int], several: int = 1) -> Iterator[Record]:
@@ -107,6 +110,9 @@ class Feed:
         except Exception as error:
             self._demand_scheduler()
             raise ClusterError(f"The cluster takes no more work ({error}).") from error
+        self._submitted += 1
+        if self._submitted % OFTEN == 0:
+            key_split.cache_clear()  # a scheduler in this process remembers 100 000 keys there, and none comes twice
         self._running[future] = replace(one, seconds=seconds, started=time.monotonic())
         future.add_done_callback(self._ended.put)
 

@@ -16,6 +16,7 @@ _TOLD = (
     *("classes", "predicted_pixels", "slide", "memory", "numeric_class", "identity_digest"),
     *("blocks_seconds", "device_waited", "devices", "pixels_this_run"),
 )  # what a scene's line has of its report
+SAID = 3  # problems that one sentence has room for
 LONG = 40  # letters: a CRS that needs more has no code, and is in the report
 
 
@@ -63,6 +64,12 @@ class JobReport:
         return {name: list(value) if isinstance(value, tuple) else value for name, value in said.items()} | {
             "exit_code": self.exit_code
         }
+
+
+def in_short(problems: Sequence[str]) -> str:
+    """The first problems, and how many more there are."""
+    more = f" And {len(problems) - SAID} more." if len(problems) > SAID else ""
+    return " ".join(problems[:SAID]) + more
 
 
 def holes_of(run: SceneRun, report: dict[str, Any]) -> list[str]:

@@ -104,7 +104,7 @@ def _source(one: SceneEntry | Origin, job: Job, left: LeftOut) -> _Source:
         root = "" if one.folder == "." else one.folder
         return _Source(Walk.of(job, root, Pattern.of(one.pattern), one.name, left).scenes(), SETTLE_MINUTES)
     if isinstance(one, ListOrigin):
-        return _Source(rows(one, left))
+        return _Source(rows(one, left, job.fields))
     if isinstance(one, BucketOrigin):
         prefix = Prefix.of(one)
         return _Source(prefix.scenes(one, left), SETTLE_MINUTES, prefix.clock())

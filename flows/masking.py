@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _WORD = r"[\w-]*(?:password|passwd|secret|token|api_?key|access_?key|signature|credential)[\w-]*"
 # AWS_SECRET_ACCESS_KEY=…, api_key: …, "token": "…", ?sig=…; no $VARIABLE
 _SAID = re.compile(rf"(?i)((?:\b{_WORD}|(?<=[?&])sig)[\"']?\s*[=:]\s*[\"']?)[^\s&,;\"'$][^\s&,;\"']*")
-_NAMED = re.compile(rf"(?i){_WORD}")
+_NAMED = re.compile(rf"(?i){_WORD}|webhook")
 
 
 def masked(text: str) -> str:
@@ -35,8 +35,8 @@ def demand_no_secret(job: Job) -> None:
     if place := next(_differing(said, _without(said, _without_keys)), None):
         raise SettingsError(
             f"`{place}` holds a password, a key or a signature, which would lie in Prefect's database where all its "
-            "users read it: leave it to the environment of what runs the job; in a cluster's arguments name it as "
-            "$VARIABLE."
+            "users read it: leave it to the environment of what runs the job; in a cluster's arguments and in "
+            "`on_failure` name it as $VARIABLE."
         )
 
 

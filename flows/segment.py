@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -31,14 +32,16 @@ from prefect.artifacts import (  # noqa: E402
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
+from prefect.runtime import deployment  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
 from flows.archive import Rations, catalogued  # noqa: E402
 from flows.batches import batched  # noqa: E402
-from flows.lines import JobReport  # noqa: E402
+from flows.lines import JobReport, in_short  # noqa: E402
 from flows.masking import masked, without_secrets  # noqa: E402
 from flows.morning import reported  # noqa: E402
+from flows.notice import noticed  # noqa: E402
 from flows.quarantine import refusal  # noqa: E402
 from flows.screen import Lines, Moved  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
@@ -46,12 +49,11 @@ from flows.sources.listed import LeftOut  # noqa: E402
 from flows.tasks import run_job  # noqa: E402
 from pipeline.child import interrupts_held  # noqa: E402
 from pipeline.document import load_job  # noqa: E402
-from pipeline.errors import InputError  # noqa: E402
+from pipeline.errors import GoldenError, InputError  # noqa: E402
 from pipeline.settings import Job, SceneEntry  # noqa: E402
 
-HOLES, REFUSED, CARRIED_OVER = "Holes", "Refused", "Carried over"
+HOLES, WITH_HOLES, REFUSED, CARRIED_OVER = "Holes", "With holes", "Refused", "Carried over"
 SECONDS_BETWEEN_UPDATES = 2.0  # each is a call to the server
-ROWS = 200  # of the table artifact
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -62,7 +64,7 @@ def segment(job: dict[str, Any]) -> State[Any]:
     # ^ A served flow is pickled with what its body names, and a ContextVar has no pickle: hence the functions.
     die_with_schedule()
     try:
-        return _ended(_done(_asked(job)))
+        return _ended(_asked_and_done(job))
     except InputError as error:
         return _refused(error)
 
@@ -90,7 +92,7 @@ def do_scenes(job: dict[str, Any], label: str, begun: dict[str, Any]) -> State[A
     """
     try:
         part = Job.model_validate(job)
-        return Completed(data=run_job(part, _moved, begun=Rations(part, **begun)).as_dict())
+        return _part_ended(run_job(part, _moved, begun=Rations(part, **begun)).as_dict())
     except InputError as error:
         return _refused(error)
 
@@ -122,9 +124,12 @@ def _start_server() -> None:
     starting.join()
 
 
-def _asked(job: dict[str, Any]) -> Job:
-    """The job: what `run_as_flow` was given, or what a deployment says."""
-    return _given.get() or load_job(None, job)
+def _asked_and_done(job: dict[str, Any]) -> dict[str, Any]:
+    """Do the job: what `run_as_flow` was given, whose caller gives notice of a failure, or what a deployment says."""
+    if given := _given.get():
+        return _done(given)
+    asked = load_job(None, job)
+    return noticed(asked, deployment.name, lambda: _done(asked))
 
 
 def _done(job: Job) -> dict[str, Any]:
@@ -142,7 +147,7 @@ def _done(job: Job) -> dict[str, Any]:
         if found.of_archive:
             catalogued(job, rows)
     meter.finish()
-    _show(report)
+    _tried(lambda: _show(report, job.out))
     return report
 
 
@@ -154,6 +159,8 @@ def _outcomes(parts: Sequence[Job], rows: list[dict[str, Any]]) -> Iterator[dict
     begun: dict[str, Any] = {}
     for part in parts:
         outcome = _outcome(part, begun)
+        if isinstance(outcome, GoldenError):
+            raise outcome
         if not isinstance(outcome, InputError):
             begun = outcome["begun"] or begun
             rows += outcome["scenes"]
@@ -247,32 +254,34 @@ def _moved(step: Moved) -> None:
             listener(step)
 
 
-def _show(report: Mapping[str, Any]) -> None:
-    """Put the table and the report on the flow run's page."""
-    scenes = report["scenes"]
-    rows = [{key: _cell(value) for key, value in scene.items() if not isinstance(value, dict)} for scene in scenes]
-    _tried(lambda: create_table_artifact(rows[:ROWS], key="scenes", description=f"{len(rows)} scenes"))
-    problems = "\n".join(f"- {masked(problem)}" for problem in report["problems"][:ROWS]) or "None."
-    text = f"# {len(rows)} scenes\n\n## Problems\n\n{problems}\n"
-    _tried(lambda: create_markdown_artifact(text, key="report"))
+def _show(report: Mapping[str, Any], out: Path) -> None:
+    """Put the table, the pictures and the report on the flow run's page."""
+    from flows.shown import pictures_of, rows_of, words_of, worst_first  # noqa: PLC0415  # Pillow
 
-
-def _cell(value: object) -> object:
-    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+    scenes = worst_first(report)
+    said = f"{len(scenes)} scenes, the worst first"
+    _tried(lambda: create_table_artifact(rows_of(scenes), key="scenes", description=said))
+    if pictures := _tried(lambda: pictures_of(scenes)):
+        _tried(lambda: create_markdown_artifact(pictures, key="quicklooks"))
+    _tried(lambda: create_markdown_artifact(words_of(report, out), key="report"))
 
 
 def _refused(error: InputError) -> State[Any]:
     return Failed(name=REFUSED, message=masked(error.message), data=error)
 
 
+def _part_ended(report: dict[str, Any]) -> State[Any]:
+    """How a task ends: with holes it is completed all the same, since it is not to be tried again at once."""
+    name = WITH_HOLES if report["problems"] else CARRIED_OVER if report["carried_over"] else None
+    return Completed(name=name, message=masked(in_short(report["problems"])) or None, data=report)
+
+
 def _ended(report: dict[str, Any]) -> State[Any]:
-    problems = report["problems"]
     if report["exit_code"] == 0 and (later := report["carried_over"]):
         return Completed(name=CARRIED_OVER, message=f"{later} scenes are left to the next run.", data=report)
     if report["exit_code"] == 0:
         return Completed(message=f"{len(report['scenes'])} scenes complete.", data=report)
-    more = f" And {len(problems) - 3} more." if len(problems) > 3 else ""
-    return Failed(name=HOLES, message=masked(" ".join(problems[:3])) + more, data=report)
+    return Failed(name=HOLES, message=masked(in_short(report["problems"])), data=report)
 
 
 def _tried(call: Callable[[], T]) -> T | None:

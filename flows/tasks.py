@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from flows.archive import Rations, Selection, catalogued
 from flows.batches import placed
 from flows.crew import Crew, import_early
+from flows.golden import again, demand_same_mask
 from flows.lines import CARRIED_OVER, JobReport, holes_of, line
 from flows.quarantine import refusal
 from flows.sources.listed import LeftOut
@@ -163,6 +164,8 @@ class _Night:
             client = _hired(stack, self.job)
             office = stack.enter_context(Office.of(self.job, child, client))
             crew = Crew(stack, office.survey.child, len(found.due), client)
+            if self.job.golden:
+                _demand_golden(office, crew, self.job.golden)
             for place, due in enumerate(found.due):
                 try:
                     self._one(office, crew, due.entry)
@@ -216,6 +219,16 @@ def run_scene(
     except MaskmillError as error:
         kept = "What is done is kept, and the same command goes on from there."
         return line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
+
+
+def _demand_golden(office: Office, crew: Crew, golden: Path) -> None:
+    """Do a scene again of which there is a trusted result, with the model, the settings and the workers of this run.
+
+    Raises GoldenError where it does not come out as it did, and then nothing is begun.
+    """
+    with again(office.job, golden) as (job, entry):
+        row, problems = run_scene(replace(office, job=job), crew, entry, _nobody, Rations(job))
+        demand_same_mask(golden, job.out / entry.name, row, problems)
 
 
 def _run_open(office: Office, crew: Crew, run: SceneRun, listen: Listener) -> tuple[dict[str, Any], list[str]]:

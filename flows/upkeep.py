@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import os
+import signal
+import time
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -13,6 +16,7 @@ from distributed.deploy.spec import SpecCluster
 from tornado.ioloop import PeriodicCallback
 
 LOOK = 5.0  # seconds
+LONGEST_START = 60.0  # seconds
 
 
 @contextmanager
@@ -38,13 +42,15 @@ class _Upkeep:
 
     cluster: SpecCluster
     _dead: frozenset[object] = frozenset()  # at the last look
+    _away_since: dict[object, float] = field(default_factory=dict)
     _closing: set[asyncio.Task[None]] = field(default_factory=set)
 
     def look(self) -> None:
-        """Strike off what has been dead for two looks, so that it is not just being restarted, and start anew."""
+        """Strike off what is not coming back, and start anew."""
         workers = self.cluster.workers
-        dead = frozenset(name for name, one in workers.items() if isinstance(one, Nanny) and not one.is_alive())
-        for name in dead & self._dead:
+        nannies = {name: one for name, one in workers.items() if isinstance(one, Nanny)}
+        dead = frozenset(name for name, one in nannies.items() if not one.is_alive())
+        for name in (dead & self._dead) | self._away(nannies.keys()):
             task = asyncio.ensure_future(_closed(workers.pop(name)))
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
@@ -53,7 +59,19 @@ class _Upkeep:
         if missing and self.cluster.status is Status.running:
             SpecCluster.scale(self.cluster, len(self.cluster.worker_spec))
 
+    def _away(self, names: Set[object]) -> set[object]:
+        """Those that the scheduler has not seen at any look for so long that their start must be stuck."""
+        here = {said["name"] for said in self.cluster.scheduler_info["workers"].values()}
+        now = time.monotonic()
+        self._away_since = {name: self._away_since.get(name, now) for name in names - here}
+        return {name for name, since in self._away_since.items() if now - since > LONGEST_START}
+
 
 async def _closed(worker: Nanny) -> None:
-    with suppress(Exception):  # there is nothing left to end
-        await worker.close()
+    """End a worker at once: one that came up meanwhile would be given a block, and be ended amid it."""
+    with suppress(Exception):  # there may be nothing left to end
+        closing = asyncio.ensure_future(worker.close())
+        await asyncio.sleep(0)  # it is known to be closing, and is not started again
+        if worker.pid:
+            os.kill(worker.pid, signal.SIGKILL)
+        await closing

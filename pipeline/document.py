@@ -38,6 +38,7 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "memory": "a size such as 800M or 8G",
     "overwrite": "true, false or other",
     "stop_at": 'a time of day, such as "06:00"',
+    "on_failure": "{command: [program, argument, …]}, {webhook: https://…} or {webhook: $VARIABLE}, or both in one",
 }
 _ORIGINS: dict[str, type[Origin]] = {
     "folder": FolderOrigin,
@@ -46,7 +47,7 @@ _ORIGINS: dict[str, type[Origin]] = {
     "stac": StacOrigin,
     "mosaic": MosaicOrigin,
 }
-_UNSAID = frozenset({"cluster"})  # what holds secrets, perhaps, is not repeated
+_UNSAID = frozenset({"cluster", "on_failure"})  # what holds secrets, perhaps, is not repeated
 
 
 def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
@@ -131,17 +132,35 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _anchored(key: str, value: object, folder: Path) -> object:
     """Make the paths that a job file names relative to it."""
-    if key == "out" and isinstance(value, str):
+    if isinstance(value, list):
+        one = {"allow": _anchored_folder, "scenes": _anchored_scenes, "priority": _anchored_area}.get(key)
+        return [one(item, folder) for item in value] if one else value
+    if key in {"out", "golden"} and isinstance(value, str):
         return value if "://" in value else folder / value  # an address is refused, and not made a folder's name
     if key == "model" and isinstance(value, str) and ("/" in value or value.endswith(".onnx")):
         return str(folder / value)
-    if key == "allow" and isinstance(value, list):
-        return [folder / item if isinstance(item, str) else item for item in value]
-    if key == "scenes" and isinstance(value, list):
-        return [_anchored_scenes(item, folder) for item in value]
     if key == "cluster" and isinstance(value, dict) and isinstance(value.get("tls"), dict):
         return {**value, "tls": {name: folder / str(file) for name, file in value["tls"].items()}}
+    if whole := {"priority": _anchored_area, "on_failure": _anchored_command}.get(key):
+        return whole(value, folder)
     return _anchored_place("file", value, folder) if key == "aoi" and value != TISSUE else value
+
+
+def _anchored_folder(value: object, folder: Path) -> object:
+    return folder / value if isinstance(value, str) else value
+
+
+def _anchored_area(value: object, folder: Path) -> object:
+    """A part of `priority`, with the file that it names, if any."""
+    return _anchored_place("area", value, folder) if isinstance(value, dict) else value
+
+
+def _anchored_command(value: object, folder: Path) -> object:
+    """A notice, with its program: one without a slash is found as a shell finds it."""
+    command = value.get("command") if isinstance(value, dict) else None
+    if not isinstance(value, dict) or not isinstance(command, list) or not command or "/" not in str(command[0]):
+        return value
+    return {**value, "command": [str(folder / str(command[0])), *command[1:]]}
 
 
 def _anchored_scenes(value: object, folder: Path) -> object:

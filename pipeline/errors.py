@@ -8,6 +8,7 @@ MaskmillError
 │   │   └── LackingError  a process that has not the bytes of a network; they can be sent to it
 │   ├── DeviceError       a device was asked for and is not what runs
 │   ├── IdentityError     the folder holds another result than this job would make
+│   ├── GoldenError       the golden scene does not come out as it did
 │   ├── LeaseError        another run holds the folder
 │   ├── ClusterError      workers that cannot be had, that are lost, or that are not alike
 │   └── RoomError         memory or disk do not hold what is planned
@@ -59,6 +60,10 @@ class DeviceError(InputError):
 
 class IdentityError(InputError):
     """The folder holds another result than this job would make."""
+
+
+class GoldenError(InputError):
+    """The golden scene does not come out as it did."""
 
 
 class LeaseError(InputError):

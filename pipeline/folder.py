@@ -4,6 +4,7 @@
 <out>/<scene>/.stage/     what is being made; gone when the scene is published
 <out>/.<scene>.new/       with --overwrite: a whole result being made beside the old one
 <out>/.<scene>.old/       the old one, for the instant in which they change places
+<out>/.golden-<random>/   results of a golden scene, while it is proved
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pipeline.settings import Job, SceneEntry
 from pipeline.store.objects import put_whole, sentences
 
 STAGE, LEDGER, ZARR = ".stage", "ledger", "mask.zarr"
+GOLDEN = ".golden-"
 FORMAT = 1  # of plan.json
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import LeaseError, SceneError
-from pipeline.folder import LEDGER, STAGE, ZARR, Folder, exchange_interrupted, finish_exchange
+from pipeline.folder import GOLDEN, LEDGER, STAGE, ZARR, Folder, exchange_interrupted, finish_exchange
 from pipeline.raster.naming import RESERVED, demand_name
 from pipeline.store.lease import Lease, demand_free
 from pipeline.store.ledger import JOURNAL
@@ -25,6 +25,7 @@ from pipeline.store.objects import sentences
 
 LEASES = ".leases"
 QUIET_SECONDS = 3600.0  # how old a half-written file must be where no lease says whether somebody writes it
+NIGHT_SECONDS = 86400.0  # how old a golden scene's folder must be, by the same reason
 _OURS = RESERVED | {LEASES, ".history", ".nights", ".schedule"}  # beside the scenes
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{32}\.partial")  # as `put_whole` names them
 _STAGED = re.compile(r"source\.tif(\.partial)?|layer-\d+")  # as `stage` names them
@@ -72,11 +73,13 @@ def clean(out: Path, dry: bool = False) -> Cleaning:
     entries = [entry for place in (out, out / ".history", out / ".nights") for entry in _entries(place)]
     old = (Path(entry) for entry in entries if _half_written(entry) and _age(entry) > QUIET_SECONDS)
     _take(cleaning, ((path, "a file that was never finished") for path in old), dry)
+    golden = [entry for entry in _entries(out) if entry.name.startswith(GOLDEN) and _is_folder(entry)]
+    stale = (Path(entry) for entry in golden if _age(entry) > NIGHT_SECONDS)
+    _take(cleaning, ((path, "a golden scene whose run was killed") for path in stale), dry)
     for entry in _entries(out):
         beside = _BESIDE.fullmatch(entry.name)
-        if not (entry.name in _OURS or entry.name in names or _half_written(entry)) and not (
-            beside and beside["name"] in names
-        ):
+        ours = entry.name in _OURS or entry in golden or (beside and beside["name"] in names)
+        if not (ours or entry.name in names or _half_written(entry)):
             cleaning.foreign.append(entry.path)
     return cleaning
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from pipeline.priority import FieldFirst, Priority
 
 _CLOCK = re.compile(r"(?:[01]?\d|2[0-3]):[0-5]\d")
 
@@ -29,6 +32,20 @@ def _zone(value: object) -> object:
     return value
 
 
+class Notice(BaseModel):
+    """Who is told of a failure: a program with its arguments, an address that is sent a POST, or both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    command: tuple[str, ...] | None = Field(default=None, min_length=1, repr=False)
+    webhook: str | None = Field(default=None, pattern=r"^(https?://[^\s/]\S*|\$[A-Za-z_]\w*)$", repr=False)  # a secret
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> Self:
+        if self.command is None and self.webhook is None:
+            raise ValueError("it names neither a command nor a webhook")
+        return self
+
+
 class Night(BaseModel):
     """The settings of a job that say what one run of it may begin."""
 
@@ -45,6 +62,15 @@ class Night(BaseModel):
     max_scenes: int | None = Field(default=None, ge=1, strict=True, description="scenes that one run may begin")
     max_megapixels: float | None = Field(
         default=None, gt=0, allow_inf_nan=False, description="pixels of scenes that one run may begin, in millions"
+    )
+    priority: Priority = Field(
+        default=(),
+        description="the order of scenes: newest, oldest, {field: NAME, first: highest}, {area: FILE}, or a list of "
+        "these, of which the first counts most; default: as they are listed",
+    )
+    golden: Path | None = Field(
+        default=None,
+        description="the folder of a scene's trusted result, which must come out the same before any block is begun",
     )
     expect_min: int | None = Field(
         default=None, ge=1, strict=True, description="scenes that must be due; fewer is a failure: no images have come"
@@ -65,6 +91,9 @@ class Night(BaseModel):
     price_per_hour: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="what an hour of the machines costs, for the report"
     )
+    on_failure: Notice | None = Field(
+        default=None, description="who is told of a run that does not end well: {command: [...]}, {webhook: $VARIABLE}"
+    )
 
     def begun(self, now: datetime) -> Self:
         """The same with its end as an instant, which it keeps in all its parts and whenever they are tried again."""
@@ -75,6 +104,11 @@ class Night(BaseModel):
             ends.append(next_time(self.stop_at, ZoneInfo(self.timezone), now))
         end = min(ends).astimezone(UTC) if ends else None
         return self.model_copy(update={"stop_at": None, "max_hours": None, "until": end})
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """What of a list's columns or an item's properties says the order of scenes."""
+        return tuple(one.name for one in self.priority if isinstance(one, FieldFirst))
 
     @property
     def is_over(self) -> bool:

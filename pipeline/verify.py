@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.child import in_child
-from pipeline.errors import SettingsError
+from pipeline.errors import IdentityError, SettingsError
 from pipeline.folder import Folder
 from pipeline.grid import Rect, Stitch
 from pipeline.network.rule import classes_of, unit
@@ -26,6 +26,8 @@ from pipeline.work import bench, close_bench
 
 AGREEMENT = 0.999  # of the pixels, between two numeric classes
 APART = 2e-2  # |Δp|, or the part of their range that values may be apart, between two numeric classes
+PIECE = 2048  # px: the side of what is compared at once
+_COMPARED = ("mask", "values")  # also between two numeric classes
 CROP = 1024  # px: the largest crop that is done in one pass
 
 
@@ -135,20 +137,46 @@ def compare_blocks(plan: Plan, blocks: tuple[int, ...], exact: bool) -> tuple[in
         again = predict_block(bench(plan), block, Stopwatch()).rasters
         differs = np.zeros(owned.shape, np.bool_)
         for name, raster in again.items():
-            had = sink.read(name, owned)
-            if exact:
-                there = (raster != had) & ~(np.isnan(raster) & np.isnan(had))
-            elif name == "mask":
-                there = raster != had
-            elif name == "values":
-                there = _far_apart(raster, had)
-            else:
-                continue
-            differs |= there.reshape(-1, *owned.shape).any(axis=0)
+            if exact or name in _COMPARED:
+                differs |= _differ(name, raster, sink.read(name, owned), exact)
         differing += int(np.count_nonzero(differs))
         pixels += owned.area
     close_bench()
     return pixels, differing
+
+
+def compare_stores(had: Path, made: Path, exact: bool) -> tuple[int, int]:
+    """(pixels, pixels that differ) of the masks, or the values, of two hierarchies; `exact` as above.
+
+    Raises IdentityError where they have not the same product of the same size, BlockError for a damaged shard.
+    """
+    sinks = Sink(had), Sink(made)
+    name = next((one for one in _COMPARED if (made / one).is_dir()), _COMPARED[0])
+    shapes = [sink.shape(name) for sink in sinks]
+    if shapes[0] != shapes[1]:
+        raise IdentityError(f"{had} is {_sides(shapes[0])}, and what is made of its image now {_sides(shapes[1])}.")
+    *_, height, width = shapes[0]
+    differing = 0
+    for top in range(0, height, PIECE):
+        for left in range(0, width, PIECE):
+            piece = Rect(top, left, min(top + PIECE, height), min(left + PIECE, width))
+            differ = _differ(name, sinks[1].read(name, piece), sinks[0].read(name, piece), exact)
+            differing += int(np.count_nonzero(differ))
+    return height * width, differing
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def _differ(name: str, raster: NDArray[Any], had: NDArray[Any], exact: bool) -> NDArray[np.bool_]:
+    """Where two rasters of a product differ, in any of their bands: (row, col)."""
+    if exact or name == "mask":
+        there = (raster != had) & ~(np.isnan(raster) & np.isnan(had))
+    else:
+        there = _far_apart(raster, had)
+    differ: NDArray[np.bool_] = there.reshape(-1, *there.shape[-2:]).any(axis=0)
+    return differ
 
 
 def _far_apart(raster: NDArray[np.float32], had: NDArray[np.float32]) -> NDArray[np.bool_]:

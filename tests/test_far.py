@@ -117,6 +117,7 @@ def test_a_class_by_its_path_makes_the_same_and_grows_by_itself(folder):
     assert_same(folder, "grown")
 
 
+@pytest.mark.slow
 def test_certificates_are_taken_from_the_job_file(folder, tmp_path):
     made = Security.temporary()
     files = {"ca": made.tls_ca_file, "cert": made.tls_client_cert, "key": made.tls_client_key}
@@ -154,6 +155,7 @@ def test_the_scheduler_dies_and_the_same_command_goes_on(folder, tmp_path):
     assert_same(folder, "lost")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_to_leave_gives_its_blocks_back(folder, tmp_path):
     with ExitStack() as stack:
         _, address = stack.enter_context(scheduler(tmp_path))
@@ -168,6 +170,7 @@ def test_a_worker_that_is_told_to_leave_gives_its_blocks_back(folder, tmp_path):
     assert_same(folder, "left")
 
 
+@pytest.mark.slow
 def test_a_worker_that_comes_back_when_all_is_done_makes_nothing_anew(folder, tmp_path):
     soon = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "2s"}
     with ExitStack() as stack:

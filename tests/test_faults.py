@@ -156,6 +156,7 @@ def shop(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_at_any_place_ends_the_scene_and_a_later_run_completes_it(shop, tmp_path):
     (tmp_path / "disk").mkdir()
     done = on_small_disk("64M", tmp_path / "disk", FILL, tmp_path / "disk", shop, tmp_path / "result", 65_536)

@@ -47,8 +47,9 @@ def place(tmp_path_factory):
         json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}), encoding="utf-8"
     )
     onnx.save(small_unet(classes=2), folder / "my-network.onnx")  # without a card: the job file has it
-    other = ["run", "scene.tif", "--model", "earth-water", "--margin", "8", "--out", "masks-of-another-model"]
-    subprocess.run([sys.executable, "-m", "flows.cli", *other], cwd=folder, capture_output=True, check=True)
+    run = [sys.executable, "-m", "flows.cli", "run", "scene.tif", "--model", "earth-water", "--out"]
+    for more in (["masks-of-another-model", "--margin", "8"], ["trusted"]):
+        subprocess.run([*run, *more], cwd=folder, capture_output=True, check=True)
     return folder
 
 

@@ -1,14 +1,6 @@
-import json
-import os
-import re
 import signal
-import subprocess
-import time
-import urllib.request
-from contextlib import suppress
 from datetime import datetime
 from itertools import pairwise
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +8,8 @@ import pytest
 from flows.server import own_server
 from flows.timing import Timing
 from pipeline.errors import SettingsError
-from tests.mill import COMMAND, maskmill, surroundings, world, write_job
+from tests.mill import maskmill, world, write_job
+from tests.serving import Night, gone, until
 
 
 def test_a_timing_is_checked_when_it_is_made():
@@ -48,56 +41,6 @@ def test_a_server_that_is_named_and_silent_is_refused(tmp_path, arguments):
     assert not (tmp_path / "out").exists()
 
 
-class Night:
-    """A schedule that runs every minute, and its server."""
-
-    def __init__(self, folder):
-        self.log = folder / f"log{time.monotonic_ns()}"
-        command = [*COMMAND, "schedule", "job.yaml", "--cron", "* * * * *", "--timezone", "Europe/Vienna"]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=surroundings(), stdout=log, stderr=log)
-        self.announced = until(self._announcement)
-        self.api = f"{self.announced[1]}/api"
-        (self.server,) = psutil.Process(self.process.pid).children()
-
-    def _announcement(self):
-        assert self.process.poll() is None, self.log.read_text()
-        return re.search(r"Serving job at (\S+); next: (.*)\. Ctrl-C", self.log.read_text())
-
-    def runs(self, *states):
-        """The flow runs in these states, the earliest first."""
-        states = {"state": {"type": {"any_": states}}}
-        return self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": states})
-
-    def ask(self, path, body):
-        """What the server answers."""
-        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode())
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-
-    def take_the_slot(self):
-        """A run that is pending and never begins: its id, or None while another run has the slot."""
-        (deployment,) = self.ask("deployments/filter", {})
-        run = self.ask(f"deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
-        answer = self.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "PENDING"}})
-        return run["id"] if answer["status"] == "ACCEPT" else None
-
-
-def until(look, seconds=110.0):
-    """What `look` gives, once it gives something."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if found := look():
-            return found
-        time.sleep(0.2)
-    raise TimeoutError(f"nothing came within {seconds} s")
-
-
-def _gone(process):
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(480)
 def test_the_schedule_makes_runs_never_two_at_once_and_goes_on_after_kill_9(tmp_path):
@@ -120,7 +63,7 @@ def test_the_schedule_makes_runs_never_two_at_once_and_goes_on_after_kill_9(tmp_
         (unfinished, *_) = until(lambda: first.runs("RUNNING"))
         family = psutil.Process(first.process.pid).children(recursive=True)
         first.process.kill()
-        until(lambda: all(map(_gone, family)), 40)
+        until(lambda: all(map(gone, family)), 40)
 
         nights.append(after := Night(tmp_path))
         states = {run["id"]: run["state"]["type"] for run in after.runs("CRASHED", "FAILED", "COMPLETED", "RUNNING")}
@@ -131,12 +74,8 @@ def test_the_schedule_makes_runs_never_two_at_once_and_goes_on_after_kill_9(tmp_
 
         after.process.send_signal(signal.SIGTERM)
         assert after.process.wait(60) == 143
-        assert _gone(after.server)
+        assert gone(after.server)
         assert "the same command goes on" in after.log.read_text()
     finally:
         for night in nights:
-            with suppress(psutil.NoSuchProcess):
-                night.process.kill()
-            night.process.wait()
-        for log in sorted(Path(tmp_path).glob("log*")):
-            os.write(1, log.read_bytes())
+            night.end()

@@ -203,6 +203,7 @@ def test_a_file_that_changes_after_the_last_block_is_not_published(folder):
     _same_as_undisturbed(folder, "last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", ["cut", "replaced"])
 def test_the_command_refuses_a_file_that_changes_under_it_and_goes_on_with_the_old(folder, tmp_path, harm):
     for name in ("model.onnx", "scene.tif"):

@@ -11,6 +11,7 @@ import pytest
 from flows.masking import demand_no_secret, masked, without_secrets
 from pipeline.document import load_job
 from pipeline.errors import SettingsError
+from pipeline.night import Notice
 from tests.mill import maskmill, world, write_job
 from tests.served import served
 from tests.test_plan import scene as scene_of
@@ -154,6 +155,7 @@ WITH = {"scenes": ["a.tif"], "model": "m", "out": "o"}
         ({"scenes": ["b.tif", signed("https://host")]}, "scenes.1"),
         ({"scenes": ["https://host/a.tif?sv=1&sig=planted"]}, "scenes.0"),
         ({"cluster": CLUSTER}, "cluster.arguments.token"),
+        ({"on_failure": {"webhook": "https://host/hooks/planted"}}, "on_failure.webhook"),
         ({"cluster": {"class": "a.B", "arguments": {"job": ["--password planted", "token=planted"]}}}, "arguments.job"),
     ],
 )
@@ -166,6 +168,7 @@ def test_a_job_with_a_secret_is_not_given_to_prefect(more, place):
 def test_a_job_without_a_secret_is_and_a_variable_is_none():
     cluster = {"class": "a.B", "arguments": {"token": "$TOKEN", "say": "token=$TOKEN", "cores": 2}}
     job = load_job(None, WITH | {"scenes": ["https://host/a.tif?version=3", "s3://b/token.tif"], "cluster": cluster})
+    job = job.model_copy(update={"on_failure": Notice(webhook="$HOOK")})
     demand_no_secret(job)
     assert without_secrets(job)["cluster"] == job.model_dump(mode="json")["cluster"]
 

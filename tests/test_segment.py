@@ -86,17 +86,21 @@ def _rows(home, query):
 def test_a_flow_run_does_the_job_and_a_refused_scene_is_a_state_of_its_own(tmp_path):
     home = tmp_path / "prefect"
     job = world(tmp_path)
-    job["scenes"].append("nowhere.tif")
+    (tmp_path / "bad.tif").write_bytes(b"II*\0 and no more")
+    job["scenes"] += ["bad.tif", "nowhere.tif"]
     write_job(tmp_path, job)
     done = maskmill("run", "--job", "job.yaml", "--prefect", "--json", cwd=tmp_path, PREFECT_HOME=str(home))
     assert done.returncode == 3, done.stderr
     assert (tmp_path / "out/scene0/mask.tif").is_file()
     report = last_json(done)
-    assert [scene["scene"] for scene in report["scenes"]] == ["scene0"]
-    assert ["nowhere.tif" in problem for problem in report["problems"]] == [True]
+    assert [scene["scene"] for scene in report["scenes"]] == ["scene0", "bad"]
+    assert ["nowhere.tif" in problem for problem in report["problems"]] == [False, True]
     assert "Traceback" not in done.stderr
     assert _rows(home, "select state_name, state_type from flow_run") == [("Holes", "FAILED")]
-    assert {key for (key,) in _rows(home, "select key from artifact")} >= {"progress", "scenes", "report"}
+    assert ("With holes", "COMPLETED") in _rows(home, "select state_name, state_type from task_run")
+    ((table,),) = _rows(home, "select data from artifact where key = 'scenes'")
+    assert table.index("bad") < table.index("scene0")
+    assert {key for (key,) in _rows(home, "select key from artifact")} >= {"progress", "scenes", "report", "quicklooks"}
 
     again = maskmill("run", "nowhere.tif", "--job", "job.yaml", "--prefect", cwd=tmp_path, PREFECT_HOME=str(home))
     assert again.returncode == 2

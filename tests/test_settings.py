@@ -65,16 +65,22 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "until": "2026-05-01T06:00:00Z",
         "max_scenes": 10,
         "max_megapixels": 2.5,
+        "priority": [{"area": "now.gpkg", "layer": "fire"}, {"field": "cloud", "first": "highest"}, "newest"],
+        "golden": "trusted/scene",
         "expect_min": 2,
         "retry_after": 3,
         "reprocess": "all",
         "since": "2026-05-01",
         "price_per_hour": 2.4,
+        "on_failure": {"command": ["./tell", "me"], "webhook": "$HOOK"},
     }
     assert set(said) == set(Job.model_fields)
     job = load_job(written(tmp_path, said), {})
     places = {"scenes": (str(tmp_path / "a.tif"),), "out": tmp_path / "out", "allow": (tmp_path / "tiles",)}
     places["aoi"] = {"file": str(tmp_path / "area.gpkg"), "layer": "fields"}
+    places["golden"] = tmp_path / "trusted/scene"
+    places["on_failure"] = {"command": [str(tmp_path / "tell"), "me"], "webhook": "$HOOK"}
+    places["priority"] = [{"area": str(tmp_path / "now.gpkg"), "layer": "fire"}, *said["priority"][1:]]
     assert job == Job(**said | places)
     assert (job.device, job.margin, job.products) == (Device.CPU, 16, {"confidence", "probabilities"})
     assert job.memory == 3 * 2**29

@@ -163,9 +163,9 @@ def test_a_plan_reads_as_sentences(place, tmp_path):
     said = {line.split()[0]: line for line in done.lines}
     assert "12,000 × 12,000 px, 144 megapixels" in said["image"]
     assert "144 blocks of 1,024 px" in said["blocks"]
-    assert "576 windows of 524 px, cores of 512 px" in said["windows"]
+    assert re.search(r"\d+ windows of [\d,]+ px, cores of [\d,]+ px", said["windows"])  # how large was measured
     assert "6 px, exact: the network looks 5 px to each side" in said["margin"]
-    assert "1.1 pixels for each pixel" in said["computed"]
+    assert re.search(r"1\.\d pixels for each pixel", said["computed"])
     assert "times the image" in said["read"]
     assert "MiB, the coordinator" in said["memory"]
     assert "about" in said["time"]

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from subprocess import PIPE
 
 import dask
 import psutil
 import pytest
 
+from flows import upkeep
 from flows.cluster import local_cluster
 from flows.far import far_cluster
 from pipeline.settings import ClusterClass
@@ -31,8 +33,11 @@ def pid_of(client, but: int | None = None) -> int:
     raise AssertionError("no worker")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "class"])
-def test_a_worker_whose_restart_takes_long_is_replaced(kind):
+def test_a_worker_whose_restart_takes_long_is_replaced(kind, monkeypatch):
+    monkeypatch.setattr(upkeep, "LOOK", 0.5)
+    monkeypatch.setattr(upkeep, "LONGEST_START", 20.0)
     asked = ClusterClass(path="distributed.LocalCluster", arguments={"n_workers": 1, "dashboard_address": None})
     with local_cluster(1) if kind == "local" else far_cluster(asked, None) as client, dask.config.set(GIVEN_UP):
         first = pid_of(client)
@@ -41,9 +46,22 @@ def test_a_worker_whose_restart_takes_long_is_replaced(kind):
         os.kill(second, signal.SIGSTOP)  # a machine with much else to do
         third = pid_of(client, but=second)
         assert client.submit(os.getpid).result(timeout=60) == third
-        os.kill(second, signal.SIGCONT)  # which comes up late, and is not needed any more
+        with suppress(ProcessLookupError):
+            os.kill(second, signal.SIGCONT)  # which comes up late, and is not needed any more
     with pytest.raises(ProcessLookupError):  # it was ended with the others
         os.kill(second, 0)
+
+
+def test_a_worker_that_just_comes_up_is_not_ended_for_a_death_of_long_ago():
+    """It would have a block by then, which would be taken for one that kills its workers."""
+    with local_cluster(1) as client, dask.config.set(GIVEN_UP):
+        first = pid_of(client)
+        os.kill(first, signal.SIGKILL)
+        second = pid_of(client, but=first)
+        os.kill(second, signal.SIGSTOP)
+        time.sleep(2)  # when Dask gives up whoever is not there
+        os.kill(second, signal.SIGCONT)
+        assert client.submit(os.getpid).result(timeout=60) == second
 
 
 def test_a_worker_that_is_killed_while_it_starts_is_replaced():
@@ -57,6 +75,7 @@ def test_a_worker_that_is_killed_while_it_starts_is_replaced():
 
 STOPPED = """
 import signal, time
+from flows import upkeep
 from flows.cluster import local_cluster
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 try:

@@ -41,7 +41,7 @@ def scene_of(item: Fields, href: str | None, origin: StacOrigin) -> Listed:
     changed = properties.get("updated") or properties.get("created")
     taken = properties.get("datetime") or properties.get("start_datetime")
     stamp = Stamp(_size(assets), utc(changed).timestamp() if changed else None, None)
-    return Listed(entry, stamp, utc(taken) if taken else None)
+    return Listed(entry, stamp, utc(taken) if taken else None, fields=properties, box=_box(item))
 
 
 def taken_of(item: Fields) -> tuple[datetime, datetime] | None:
@@ -52,6 +52,11 @@ def taken_of(item: Fields) -> tuple[datetime, datetime] | None:
     if said.get("start_datetime") and said.get("end_datetime"):
         return utc(said["start_datetime"]), utc(said["end_datetime"])
     return None
+
+
+def _box(item: Fields) -> list[float] | None:
+    box = item.get("bbox")
+    return [float(number) for number in box] if isinstance(box, list) and len(box) in {4, 6} else None
 
 
 def reached(href: str, base: str | None) -> str:

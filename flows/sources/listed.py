@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -35,13 +36,16 @@ class Stamp:
 class Listed:
     """A scene, what its source says of its files, and when it was taken if the source says that.
 
-    `by_hand`: the job names it by itself, and no source of several.
+    `by_hand`: the job names it by itself, and no source of several. `fields`: what else the source says of it, by name.
+    `box`: where it lies, [west, south, east, north] in degrees, if the source says that.
     """
 
     entry: SceneEntry
     stamp: Stamp = Stamp()
     taken: datetime | None = None
     by_hand: bool = False
+    fields: Mapping[str, object] = field(default_factory=dict)
+    box: Sequence[float] | None = None
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -34,11 +34,15 @@ def is_list(path: str) -> bool:
     return bool(_LIST.search(path)) and os.path.isfile(path)  # noqa: PTH113  # Path.is_file raises for a long name
 
 
-def rows(origin: ListOrigin, left: LeftOut) -> Iterator[Listed]:
-    """The scenes of a list, in its order. Raises SceneError where it cannot be read; a wrong row is left out."""
+def rows(origin: ListOrigin, left: LeftOut, fields: Sequence[str] = ()) -> Iterator[Listed]:
+    """The scenes of a list, in its order, with what its columns `fields` say.
+
+    Raises SceneError where it cannot be read; a wrong row is left out.
+    """
     path = Path(origin.file)
-    read = {".csv": _csv, ".parquet": _parquet}.get(path.suffix.lower(), _text)
-    for number, row in read(path):
+    kind = path.suffix.lower()
+    found = _csv(path) if kind == ".csv" else _parquet(path, fields) if kind == ".parquet" else _text(path)
+    for number, row in found:
         try:
             yield _scene(row, path, origin.name)
         except ValueError as error:
@@ -55,7 +59,7 @@ def _scene(row: Row, path: Path, before: str | None) -> Listed:
     name = f"{before}{JOINT}{row['name']}" if before and row.get("name") else str(row.get("name") or "")
     name = name or _name(said, uri, before)
     demand_name(name)
-    return Listed(SceneEntry(name=name, uri=uri), stamp_of(uri), _taken(row.get("taken")))
+    return Listed(SceneEntry(name=name, uri=uri), stamp_of(uri), _taken(row.get("taken")), fields=row)
 
 
 def _name(said: str, uri: str, before: str | None) -> str:
@@ -104,7 +108,7 @@ def _csv(path: Path) -> Iterator[tuple[int, Row]]:
             yield reader.line_num, row
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
+def _parquet(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, Row]]:
     import pyarrow as pa  # noqa: PLC0415  # needed for a Parquet list alone, and it takes a while
     import pyarrow.parquet as pq  # noqa: PLC0415  # as above
 
@@ -113,7 +117,8 @@ def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
         names = file.schema_arrow.names
         _demand_uri(path, names)
         number = 0
-        for batch in file.iter_batches(_ROWS, columns=[one for one in ("uri", "name", "taken") if one in names]):
+        wanted = [one for one in dict.fromkeys(("uri", "name", "taken", *fields)) if one in names]
+        for batch in file.iter_batches(_ROWS, columns=wanted):
             for row in batch.to_pylist():
                 number += 1
                 yield number, row

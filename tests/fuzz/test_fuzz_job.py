@@ -32,6 +32,7 @@ JOB = {
     "reprocess": "all",
     "since": "2026-05-01",
     "price_per_hour": 2.4,
+    "on_failure": {"command": ["tell", "me"], "webhook": "https://host/hook"},
     "model": "./net.onnx",
     "out": "out",
     "card": {"name": "n", "bands": ["red", {"name": "nir", "index": 4}], "classes": ["a", "b"], "fill": 0.5},

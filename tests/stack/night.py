@@ -56,6 +56,7 @@ class Stack:
             "http://prefect:4200/api": self.api,
             "http://s3:9000": f"http://127.0.0.1:{self.ports['s3']}",
             "/job/job.yaml": str(folder / "job.yaml"),
+            "/tmp/prefect-ui": str(folder / "page"),
             **{f"/run/secrets/{name}": str(folder / "tls" / f"{name}.pem") for name in ("ca", "cert", "key")},
         }
 
@@ -180,6 +181,9 @@ def _start(stack: Stack, services: ExitStack) -> None:
     services.enter_context(stack.process("prefect", **ports))
     services.enter_context(stack.process("scheduler", "--host", "127.0.0.1"))
     stack.wait("Prefect's server", lambda: stack.ask("health") is True)
+    page = stack.api.removesuffix("/api")
+    stack.wait("Prefect's page", lambda: b"<html" in urllib.request.urlopen(page, timeout=5).read().lower())
+    assert any((stack.folder / "page").iterdir())
     stack.wait("Dask's scheduler", lambda: _answers(stack.ports["scheduler"]))
 
 
