@@ -38,6 +38,7 @@ class Crew:
     child: Child
     scenes: int  # how many the job has
     client: Client | None = None
+    importing: threading.Thread | None = None  # of what a cluster needs
     size: int = 0
 
     def records(self, run: SceneRun) -> Iterator[Record]:
@@ -57,6 +58,8 @@ class Crew:
 
     def _fed(self, run: SceneRun, patience: Patience) -> Iterator[Record]:
         """The same, by the workers of a cluster."""
+        if self.importing:
+            self.importing.join()  # Dask's modules import each other, and two threads at once would see half of them
         from flows.far import Threads, demand_alike  # noqa: PLC0415  # see `import_early`
         from flows.feed import MANY, SEVERAL, Feed, makers  # noqa: PLC0415  # as above
 
@@ -96,15 +99,20 @@ class Crew:
         return self.client
 
 
-def import_early() -> None:
-    """Import Dask, which takes as long as a small scene, while this process waits for its files to be opened."""
+def import_early() -> threading.Thread:
+    """Import Dask, which takes as long as a small scene, while this process waits for its files to be opened.
+
+    Whoever needs any of it joins the thread that is returned, before its own import.
+    """
 
     def run() -> None:
         with suppress(Exception):  # whoever needs it hears of it; a process that is ending already imports no more
             importlib.import_module("flows.feed")
 
     # No process waits for it at its end: Ctrl-C amid an import leaves Python's import lock taken, and this would hang.
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 def _terms_of(run: SceneRun) -> Terms:

@@ -159,11 +159,11 @@ class _Night:
 
     def do(self, found: Selection, child: Child | None) -> None:
         """Do scene after scene, until there are none, or the run may begin no more."""
-        import_early()
         with ExitStack() as stack:
             client = _hired(stack, self.job)
+            importing = import_early()
             office = stack.enter_context(Office.of(self.job, child, client))
-            crew = Crew(stack, office.survey.child, len(found.due), client)
+            crew = Crew(stack, office.survey.child, len(found.due), client, importing)
             if self.job.golden:
                 _demand_golden(office, crew, self.job.golden)
             for place, due in enumerate(found.due):
