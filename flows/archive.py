@@ -51,10 +51,11 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A scene that is to be done, and why."""
+    """A scene that is to be done, and why; `size` is the bytes of its images, where the listing says that."""
 
     entry: SceneEntry
     why: Why
+    size: int | None = None
 
 
 @dataclass(slots=True)
@@ -118,7 +119,7 @@ def select(job: Job, left: LeftOut) -> Selection:
                 if why is Why.QUARANTINED:
                     why = found.quarantine(left_alone(job.out, scene.entry.name))
             if why.is_due:
-                queue.put(ranking.rank(scene), Due(scene.entry, why))
+                queue.put(ranking.rank(scene), Due(scene.entry, why, scene.stamp.size))
             else:
                 found.left_alone[why] += 1
         found.due, found.carried_over = queue.ended()

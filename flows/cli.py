@@ -149,15 +149,16 @@ def plan(
     from flows.tasks import plan_job
 
     screen.hear_warnings()
-    plans = plan_job(asked, child)
+    plans, room = plan_job(asked, child)
     refusals = [f"{one['scene']} would be refused: {one['refused']}" for one in plans if one["refused"]]
     code = COMPLETE if not refusals else NOT_STARTED if len(refusals) == len(plans) else HOLES
+    code = NOT_STARTED if room and room.refusal else code
     for one in [] if as_json else [one for one in plans if "blocks" in one]:
         screen.show_facts(f"Plan for {one['scene']}", in_words(one))
-    for refusal in refusals:
-        screen.complain(refusal)
+    for sentence in (*refusals, *([room.sentence] if room and room.sentence else ())):
+        screen.complain(sentence)
     if as_json:
-        screen.emit({"plans": plans, "exit_code": code})
+        screen.emit({"plans": plans, "room": room and room.as_dict(), "exit_code": code})
     return code
 
 
@@ -228,21 +229,27 @@ def _list_due(job: Job, as_json: bool) -> int:
     from flows import screen
     from flows.archive import select
     from flows.lines import JobReport
+    from flows.room import room_for
     from flows.sources.listed import LeftOut
 
     found = select(job, left := LeftOut())
+    room = room_for(job, found)
     due = [{"scene": one.entry.name, "why": str(one.why)} for one in found.due]
     said = JobReport.aside(found, job, left.problems)
+    code = NOT_STARTED if room and room.refusal else said.exit_code
     if as_json:
         alone = {str(why): count for why, count in found.left_alone.items()}
-        more = {"left": said.left, "carried_over": said.carried_over, "exit_code": said.exit_code}
-        screen.emit({"due": due, "left_alone": alone, **more})
+        more = {"left": said.left, "carried_over": said.carried_over, "exit_code": code}
+        screen.emit({"due": due, "left_alone": alone, "room": room and room.as_dict(), **more})
     else:
         screen.show_rows("Due", due)
         screen.show_rows("Left alone", list(said.left))
-    for note in (*left.notes(), *found.notes(), *said.problems):
+        if room:
+            screen.show_facts("Disk, estimated", room.as_dict())
+    about = [room.sentence] if room and room.sentence else []
+    for note in (*left.notes(), *found.notes(), *said.problems, *about):
         screen.complain(note)
-    return said.exit_code
+    return code
 
 
 def _finish_run(report: dict[str, Any], as_json: bool) -> int:

@@ -7,15 +7,12 @@ tables are for looking at: what is done is in the ledgers.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Thread
-from typing import Any, TypeVar, cast
-from uuid import UUID
+from typing import Any
 
 from flows.environment import prepare_prefect
 
@@ -23,12 +20,6 @@ prepare_prefect()
 # ^ Prefect reads its settings when it is imported.
 
 from prefect import flow, task  # noqa: E402
-from prefect.artifacts import (  # noqa: E402
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
 from prefect.cache_policies import NO_CACHE  # noqa: E402
 from prefect.client.orchestration import get_client  # noqa: E402
 from prefect.client.schemas.objects import State  # noqa: E402
@@ -37,12 +28,14 @@ from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
 from flows.archive import Rations, catalogued  # noqa: E402
+from flows.artifacts import Meter, show, tried  # noqa: E402
 from flows.batches import batched  # noqa: E402
 from flows.lines import JobReport, in_short  # noqa: E402
 from flows.masking import masked, without_secrets  # noqa: E402
 from flows.morning import reported  # noqa: E402
 from flows.notice import noticed  # noqa: E402
 from flows.quarantine import refusal  # noqa: E402
+from flows.room import demand_room  # noqa: E402
 from flows.screen import Lines, Moved  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
 from flows.sources.listed import LeftOut  # noqa: E402
@@ -53,9 +46,7 @@ from pipeline.errors import GoldenError, InputError  # noqa: E402
 from pipeline.settings import Job, SceneEntry  # noqa: E402
 
 HOLES, WITH_HOLES, REFUSED, CARRIED_OVER = "Holes", "With holes", "Refused", "Carried over"
-SECONDS_BETWEEN_UPDATES = 2.0  # each is a call to the server
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @flow(name="segment", persist_result=False, validate_parameters=False)
@@ -141,13 +132,18 @@ def _done(job: Job) -> dict[str, Any]:
     meter = Meter(len(found.due))
     _meter.set(meter)
     aside, rows = JobReport.aside(found, job, left.problems).as_dict(), list[dict[str, Any]]()
+
+    def do() -> dict[str, Any]:
+        demand_room(job, found)
+        return merged([aside, *_outcomes(parts, rows)])
+
     try:
-        report = reported(job, lambda: merged([aside, *_outcomes(parts, rows)]))
+        report = reported(job, do)
     finally:
         if found.of_archive:
             catalogued(job, rows)
     meter.finish()
-    _tried(lambda: _show(report, job.out))
+    tried(lambda: show(report, job.out))
     return report
 
 
@@ -212,37 +208,6 @@ def merged(outcomes: Sequence[Mapping[str, Any] | InputError]) -> dict[str, Any]
     }
 
 
-class Meter:
-    """The flow run's progress: one artifact, at most an update every two seconds. It never fails the job."""
-
-    def __init__(self, scenes: int) -> None:
-        self._scenes = max(1, scenes)
-        self._seen: dict[str, float] = {}
-        self._last = time.monotonic()
-        self._artifact = _tried(_new_artifact)
-
-    def moved(self, step: Moved) -> None:
-        """Take note of how far one scene is."""
-        if step.stage == "blocks":
-            self._seen[step.scene] = step.done / step.total if step.total else 1.0
-        if time.monotonic() - self._last >= SECONDS_BETWEEN_UPDATES:
-            self._say(100.0 * min(1.0, sum(self._seen.values()) / self._scenes))
-
-    def finish(self) -> None:
-        """Say that all was tried."""
-        self._say(100.0)
-
-    def _say(self, percent: float) -> None:
-        self._last = time.monotonic()
-        if (artifact := self._artifact) is not None:
-            _tried(lambda: update_progress_artifact(artifact, percent))
-
-
-def _new_artifact() -> UUID:
-    made = create_progress_artifact(0.0, key="progress", description="pixels done, all scenes")
-    return cast("UUID", made)  # a coroutine in async code only
-
-
 _given: ContextVar[Job | None] = ContextVar("_given", default=None)  # whole: Prefect keeps a flow's parameters
 _onlooker: ContextVar[Callable[[Moved], None] | None] = ContextVar("_onlooker", default=None)
 _meter: ContextVar[Meter | None] = ContextVar("_meter", default=None)
@@ -252,18 +217,6 @@ def _moved(step: Moved) -> None:
     for listener in (_onlooker.get(), meter.moved if (meter := _meter.get()) else None):
         if listener:
             listener(step)
-
-
-def _show(report: Mapping[str, Any], out: Path) -> None:
-    """Put the table, the pictures and the report on the flow run's page."""
-    from flows.shown import pictures_of, rows_of, words_of, worst_first  # noqa: PLC0415  # Pillow
-
-    scenes = worst_first(report)
-    said = f"{len(scenes)} scenes, the worst first"
-    _tried(lambda: create_table_artifact(rows_of(scenes), key="scenes", description=said))
-    if pictures := _tried(lambda: pictures_of(scenes)):
-        _tried(lambda: create_markdown_artifact(pictures, key="quicklooks"))
-    _tried(lambda: create_markdown_artifact(words_of(report, out), key="report"))
 
 
 def _refused(error: InputError) -> State[Any]:
@@ -282,12 +235,3 @@ def _ended(report: dict[str, Any]) -> State[Any]:
     if report["exit_code"] == 0:
         return Completed(message=f"{len(report['scenes'])} scenes complete.", data=report)
     return Failed(name=HOLES, message=masked(in_short(report["problems"])), data=report)
-
-
-def _tried(call: Callable[[], T]) -> T | None:
-    """Call the server for something that is only for looking at; None, and a warning, if that fails."""
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001  # whatever the server says, the masks are what counts
-        _log.warning("the artifact could not be written: %s", masked(str(error)))
-        return None

@@ -20,6 +20,7 @@ from flows.crew import Crew, import_early
 from flows.golden import again, demand_same_mask
 from flows.lines import CARRIED_OVER, JobReport, holes_of, line
 from flows.quarantine import refusal
+from flows.room import Room, demand_room, room_for
 from flows.sources.listed import LeftOut
 from flows.zoo import model_path
 from pipeline.budget import cores
@@ -135,6 +136,8 @@ def run_job(
     job, found = placed(job.begun(datetime.now(UTC)), left)
     for note in (*left.notes(), *found.notes()):
         _log.warning("%s", note)
+    if begun is None:  # else the whole job was looked at before its parts
+        demand_room(job, found)
     rations = replace(begun, job=job) if begun else Rations(job)
     night = _Night(job, rations, on_progress or _nobody, JobReport.aside(found, job, left.problems))
     if found.due:
@@ -261,18 +264,18 @@ def _nobody(_progress: Progress) -> None:
     """Listen to no one."""
 
 
-def plan_job(job: Job, child: Child | None = None) -> list[dict[str, Any]]:
+def plan_job(job: Job, child: Child | None = None) -> tuple[list[dict[str, Any]], Room | None]:
     """Plan every scene of a job, writing nothing; `refused` says why a run of it would not start, or is None.
 
-    Where a scene cannot even be planned there is nothing beside its name and `refused`. Raises an InputError where the
-    job or its model is at fault.
+    Beside the plans stands what all scenes together need on the disk. Where a scene cannot even be planned there is
+    nothing beside its name and `refused`. Raises an InputError where the job or its model is at fault.
     """
     job, found = placed(job, left := LeftOut())
     for note in (*left.notes(), *found.notes(), *left.problems):
         _log.warning("%s", note)
     with ExitStack() as stack:
         office = stack.enter_context(Office.of(job, child, _hired(stack, job)))
-        return [_planned(office, due.entry) for due in found.due]
+        return [_planned(office, due.entry) for due in found.due], room_for(job, found)
 
 
 def _planned(office: Office, entry: SceneEntry) -> dict[str, Any]:

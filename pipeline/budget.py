@@ -169,10 +169,15 @@ def demand_memory(budget: Budget, asked: int | None) -> None:
         )
 
 
+def free_on(folder: Path) -> int:
+    """The bytes that the disk of a folder, which need not be there yet, has left for this user."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
 def demand_disk(budget: Budget, folder: Path) -> None:
     """Raise RoomError where the folder's disk has less room than planned."""
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = free_on(folder)
     if budget.disk > free:
         raise RoomError(
             f"{folder} may grow to {_mib(budget.disk)}, and its disk has {_mib(free)} left. "

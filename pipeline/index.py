@@ -138,6 +138,12 @@ class Index:
             for row, name in enumerate(names)
         ]
 
+    def finished(self, most: int) -> list[dict[str, Any]]:
+        """Some of the scenes that are complete, evenly from all: what the columns that were read say of each."""
+        rows = np.flatnonzero(pc.equal(self._columns["maskmill:state"], Standing.COMPLETE.value).to_numpy())
+        chosen = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
+        return [{name: each[int(row)].as_py() for name, each in self._columns.items()} for row in chosen]
+
     def column(self, name: str) -> list[Any]:
         """A column of ours, such as "model", in the order of `names`."""
         values: list[Any] = self._columns[f"maskmill:{name}"].to_pylist()
