@@ -63,6 +63,7 @@ app.command()(archive_commands.compare)
 app.command()(archive_commands.mosaic)
 app.command()(schedule_commands.schedule)
 app.command()(schedule_commands.deploy)
+app.command()(schedule_commands.notify)
 
 
 @app.callback()

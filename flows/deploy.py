@@ -15,7 +15,7 @@ from uuid import UUID
 from flows.environment import LOGGERS
 from flows.masking import demand_no_secret
 from flows.screen import complain
-from flows.server import demand_answer
+from flows.server import named_server
 from flows.timing import Timing, one_at_a_time, proven
 from pipeline.errors import MaskmillError, SettingsError
 from pipeline.settings import Job
@@ -72,7 +72,7 @@ def deployed(job: Job, name: str, place: Place, timing: Timing | None) -> dict[s
     from prefect.exceptions import PrefectHTTPStatusError  # noqa: PLC0415
 
     demand_no_secret(job)
-    url = _named_server()
+    url = named_server("deploy")
     with get_client(sync_client=True) as client:
         try:
             pool = _pool(client, place)
@@ -87,19 +87,6 @@ def deployed(job: Job, name: str, place: Place, timing: Timing | None) -> dict[s
         "next": timing.in_words(proven(deployment)) if timing else "when it is asked for",
         "worker": f"prefect worker start --pool {place.pool}",
     }
-
-
-def _named_server() -> str:
-    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415
-
-    url = PREFECT_API_URL.value()
-    if not url:
-        raise SettingsError(
-            "`deploy` needs a Prefect server that stays: name it by PREFECT_API_URL, such as "
-            "http://127.0.0.1:4200/api after `prefect server start`. `maskmill schedule` needs none."
-        )
-    demand_answer(url)
-    return str(url)
 
 
 def _pool(client: SyncPrefectClient, place: Place) -> WorkPool:

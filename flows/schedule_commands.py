@@ -76,3 +76,34 @@ def deploy(
     else:
         screen.show_facts(f"Deployment {made['deployment']}", made)
     return COMPLETE
+
+
+def notify(
+    job: JobPath,
+    webhook: Annotated[
+        str | None,
+        typer.Option(metavar="$VARIABLE|URL", help="Where notices are POSTed; default: the job's `on_failure`."),
+    ] = None,
+    silent: Annotated[int, typer.Option(min=1, help="Minutes without a heartbeat: the run has crashed.")] = 10,
+    late: Annotated[int, typer.Option(min=1, help="Minutes after which a run should have begun.")] = 15,
+    as_json: Json = False,
+) -> int:
+    """Have the Prefect server tell a webhook of runs of the job that fail, die, go silent or never begin."""
+    from flows import screen
+    from pipeline.document import load_job
+
+    asked = load_job(job.resolve(), {})
+    screen.hear_warnings()
+    from flows.environment import prepare_prefect
+
+    prepare_prefect()
+    from flows.automation import notified
+    from flows.timing import demand_name
+
+    demand_name(job.stem)
+    made = notified(asked, job.stem, webhook, silent, late)
+    if as_json:
+        screen.emit({**made, "exit_code": COMPLETE})
+    else:
+        screen.show_facts(f"Notices of {made['deployment']}", made)
+    return COMPLETE

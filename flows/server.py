@@ -93,6 +93,20 @@ def demand_answer(url: str) -> None:
         raise SettingsError(f"The Prefect server {url} does not answer; start it, or unset PREFECT_API_URL.")
 
 
+def named_server(command: str) -> str:
+    """The API's URL of the server that Prefect's settings name. Raises SettingsError where none is, or it is silent."""
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415  # imports take two seconds
+
+    url = PREFECT_API_URL.value()
+    if not url:
+        raise SettingsError(
+            f"`{command}` needs a Prefect server that stays: name it by PREFECT_API_URL, such as "
+            "http://127.0.0.1:4200/api after `prefect server start`. `maskmill schedule` needs none."
+        )
+    demand_answer(url)
+    return str(url)
+
+
 def _health(url: str, seconds: float) -> int | None:
     """The HTTP status of the server's health; None where nobody answers."""
     try:
