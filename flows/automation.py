@@ -15,12 +15,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from flows.server import named_server
+from flows.server import named_server, told_by
 from pipeline.errors import MaskmillError, SettingsError
 from pipeline.settings import Job
 
 if TYPE_CHECKING:
-    from prefect.automations import Automation
+    from prefect.automations import AutomationCore
     from prefect.client.orchestration import SyncPrefectClient
 
 _HEARTBEAT = "prefect.flow-run.heartbeat"
@@ -67,10 +67,7 @@ def notified(job: Job, name: str, webhook: str | None, silent: int, late: int) -
                 "`maskmill deploy` make it."
             ) from None
         except PrefectHTTPStatusError as error:
-            raise MaskmillError(
-                f"The Prefect server at {url} refused, with {error.response.status_code}; ask its administrator "
-                "whether you may make blocks and automations."
-            ) from None
+            raise MaskmillError(f"The Prefect server at {url} refused: {told_by(error)}.") from None
     return {
         "deployment": f"segment/{name}",
         "server": url.removesuffix("/api"),
@@ -103,9 +100,9 @@ def _webhook(name: str, address: str) -> UUID:
     return UUID(str(written))
 
 
-def _automations(watch: Watch, block: UUID) -> list[Automation]:
+def _automations(watch: Watch, block: UUID) -> list[AutomationCore]:
     """What the server is to do: tell of what failed, call crashed what is silent, tell of what does not begin."""
-    from prefect.automations import Automation  # noqa: PLC0415  # as above
+    from prefect.automations import AutomationCore  # noqa: PLC0415  # as above
 
     failed = _trigger(watch, "Reactive", {"prefect.state-type": watch.failures}, expect=["prefect.flow-run.*"])
     silent = _trigger(watch, "Proactive", within=60 * watch.silent, after=[_HEARTBEAT], expect=["prefect.flow-run.*"])
@@ -119,7 +116,7 @@ def _automations(watch: Watch, block: UUID) -> list[Automation]:
         ("late", "Tells the webhook of a run that was due and has not begun.", late, tell | {"payload": _late(watch)}),
     ]
     return [
-        Automation.model_validate(
+        AutomationCore.model_validate(
             {"name": f"maskmill {watch.name}: {what}", "description": words, "trigger": trigger, "actions": [action]}
         )
         for what, words, trigger, action in made
@@ -161,7 +158,7 @@ def _late(watch: Watch) -> str:
     )
 
 
-def _put(client: SyncPrefectClient, automation: Automation) -> None:
+def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     """Write an automation in the place of the one of its name; of several, as somebody may have made, the first."""
     had = client.read_automations_by_name(automation.name)
     if had:

@@ -15,7 +15,7 @@ from uuid import UUID
 from flows.environment import LOGGERS
 from flows.masking import demand_no_secret
 from flows.screen import complain
-from flows.server import named_server
+from flows.server import named_server, told_by
 from flows.timing import Timing, one_at_a_time, proven
 from pipeline.errors import MaskmillError, SettingsError
 from pipeline.settings import Job
@@ -78,7 +78,7 @@ def deployed(job: Job, name: str, place: Place, timing: Timing | None) -> dict[s
             pool = _pool(client, place)
             deployment = _written(client, job, name, place, timing)
         except PrefectHTTPStatusError as error:
-            raise MaskmillError(f"The Prefect server at {url} refused: {_told(error)}.") from None
+            raise MaskmillError(f"The Prefect server at {url} refused: {told_by(error)}.") from None
     return {
         "deployment": f"segment/{name}",
         "server": url.removesuffix("/api"),
@@ -164,12 +164,3 @@ def _written(client: SyncPrefectClient, job: Job, name: str, place: Place, timin
         concurrency_limit=limit.limit,
         concurrency_options=ConcurrencyOptions(collision_strategy=limit.collision_strategy),
     )
-
-
-def _told(error: Any) -> str:  # noqa: ANN401  # Prefect's, which is not imported here
-    """What a server says of a request that it refused."""
-    try:
-        said = error.response.json()
-    except ValueError:
-        said = error.response.text
-    return " ".join(str(said.get("detail", said) if isinstance(said, dict) else said).split())[:500]

@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import LeaseError, MaskmillError, SettingsError
 
@@ -105,6 +106,15 @@ def named_server(command: str) -> str:
         )
     demand_answer(url)
     return str(url)
+
+
+def told_by(error: Any) -> str:  # noqa: ANN401  # Prefect's, which is not imported here
+    """What a server says of a request that it refused."""
+    try:
+        said = error.response.json()
+    except ValueError:
+        said = error.response.text
+    return " ".join(str(said.get("detail", said) if isinstance(said, dict) else said).split())[:500]
 
 
 def _health(url: str, seconds: float) -> int | None:

@@ -1,4 +1,4 @@
-"""Notices by a real Prefect server to a real webhook: of runs that fail, whose process is killed, that go silent."""
+"""Notices by a real Prefect server to a real webhook: of runs that fail, whose process is killed, that go silent, that never begin."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Serving:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_run_that_fails_is_killed_or_goes_silent_is_told_of(tmp_path):
+def test_a_run_that_fails_is_killed_goes_silent_or_never_begins_is_told_of(tmp_path):
     write_job(tmp_path, world(tmp_path, side=1500))
     journal = tmp_path / "out" / "scene0" / "ledger" / "journal.jsonl"
     with own_server(tmp_path / "home", None) as (url, _), hook() as (address, taken):
@@ -90,7 +90,7 @@ def test_a_run_that_fails_is_killed_or_goes_silent_is_told_of(tmp_path):
         assert "There is no deployment segment/job" in early.stderr
         serving = Serving(server)
         try:
-            for words in ((), ("--silent", "1")):  # the second takes the place of the first
+            for words in ((), ("--silent", "1", "--late", "1")):  # the second takes the place of the first
                 done = notify(*words)
                 assert done.returncode == 0, done.stderr
                 assert "planted" not in done.stdout + done.stderr
@@ -122,6 +122,11 @@ def test_a_run_that_fails_is_killed_or_goes_silent_is_told_of(tmp_path):
             assert (given["run"], given["state"]) == (silent, "Crashed")
             assert "No heartbeat came for 1 minutes" in given["text"]
             assert len(taken) == 3
+
+            serving.begin()  # and nobody takes it
+            *_, (_, _, given) = until(lambda: len(taken) > 3 and list(taken), 200)
+            assert (given["job"], given["state"]) == ("job", "Late")
+            assert "was due 1 minutes ago has not begun" in given["text"]
         finally:
             serving.end()
     for path in (tmp_path / "home").rglob("*"):
