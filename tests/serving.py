@@ -43,18 +43,8 @@ class Night:
         return self.ask("flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "flow_runs": states})
 
     def ask(self, path, body):
-        """What the server answers; while its database is busy it says 503, and every client asks again."""
-        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode())
-        request.add_header("Content-Type", "application/json")
-        for _ in range(10):
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                if error.code != 503:
-                    raise
-                time.sleep(1)
-        raise TimeoutError(f"the server is busy for good: {path}")
+        """What the server answers."""
+        return ask(self.api, path, body)
 
     def begin(self):
         """Have a run begin now, as by a click; its id."""
@@ -73,6 +63,21 @@ class Night:
         run = self.ask(f"deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
         answer = self.ask(f"flow_runs/{run['id']}/set_state", {"state": {"type": "PENDING"}})
         return run["id"] if answer["status"] == "ACCEPT" else None
+
+
+def ask(api, path, body=None):
+    """What a Prefect server answers; while its database is busy it says 503, and every client asks again."""
+    request = urllib.request.Request(f"{api}/{path}", None if body is None else json.dumps(body).encode())
+    request.add_header("Content-Type", "application/json")
+    for _ in range(10):
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            if error.code != 503:
+                raise
+            time.sleep(1)
+    raise TimeoutError(f"the server is busy for good: {path}")
 
 
 def until(look, seconds=110.0):

@@ -1,4 +1,4 @@
-"""Notices by a real Prefect server to a real webhook: of runs that fail, whose process is killed, that go silent, that never begin."""
+"""Notices by a real Prefect server to a real webhook: of runs that fail, are killed, go silent or never begin."""
 
 from __future__ import annotations
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from flows.timing import one_at_a_time
 from pipeline.errors import SettingsError
 from pipeline.settings import Job
 from tests.mill import last_json, maskmill, surroundings, world, write_job
+from tests.serving import ask
 
 ROOT = Path(__file__).parents[1]
 
@@ -80,10 +79,7 @@ class Server:
         self.url, self.folder = url, folder
 
     def ask(self, path, body=None):
-        request = urllib.request.Request(f"{self.url}/{path}", None if body is None else json.dumps(body).encode())
-        request.add_header("Content-Type", "application/json")
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        return ask(self.url, path, body)
 
     def deploy(self, *words):
         return maskmill("deploy", "job.yaml", *words, "--json", cwd=self.folder, PREFECT_API_URL=self.url, timeout=200)
