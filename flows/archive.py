@@ -216,32 +216,33 @@ def _day(scene: Listed) -> date:
 
 @dataclass(slots=True)
 class Rations:
-    """How much a run has begun of what it may, with what parts of the job before this one have."""
+    """How much a run has begun of what it may."""
 
     job: Job
-    scenes: int = 0
-    megapixels: float = 0.0
+    _begun: dict[str, float] = field(default_factory=dict)  # megapixels, by the scenes' names
+    _megapixels: float = 0.0  # all of them
 
     def demand(self, name: str, pixels: int) -> None:
-        """Raise CarriedOverError where a scene of so many pixels is for the next run, SettingsError where for none."""
-        most = self.job.max_megapixels
+        """Raise CarriedOverError where a scene of so many pixels is for the next run, SettingsError where for none.
+
+        A scene that is tried again counts once.
+        """
+        most, own = self.job.max_megapixels, self._begun.get(name, 0.0)
         if most is not None and pixels / 1e6 > most:
             raise SettingsError(
                 f"{name} has {pixels / 1e6:.1f} megapixels, and `max_megapixels: {most:g}` lets no run begin it."
             )
-        if self.job.is_over or (self.job.max_scenes is not None and self.scenes >= self.job.max_scenes):
+        others = len(self._begun) - (name in self._begun)
+        if self.job.is_over or (self.job.max_scenes is not None and others >= self.job.max_scenes):
             raise CarriedOverError(f"{name} is left to the next run.")
-        if most is not None and self.megapixels + pixels / 1e6 > most:
+        if most is not None and self._megapixels - own + pixels / 1e6 > most:
             raise CarriedOverError(f"{name} is left to the next run: `max_megapixels: {most:g}` is reached.")
 
-    def take(self, pixels: int) -> None:
+    def take(self, name: str, pixels: int) -> None:
         """Note what is begun."""
-        self.scenes += 1
-        self.megapixels += pixels / 1e6
-
-    def begun(self) -> dict[str, float]:
-        """What this part of the job and those before it have begun."""
-        return {"scenes": self.scenes, "megapixels": self.megapixels}
+        had, new = self._begun.get(name, 0.0), max(pixels / 1e6, self._begun.get(name, 0.0))
+        self._megapixels += new - had
+        self._begun[name] = new
 
 
 def catalogued(job: Job, rows: list[dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ import yaml
 
 from flows.ending import COMPLETE, NOT_STARTED, UNEXPECTED
 from flows.listing import listed
-from flows.tasks import Office
+from flows.office import Office
 from flows.zoo import model_path
 from pipeline.child import in_child
 from pipeline.errors import BlockError, InputError, SceneError

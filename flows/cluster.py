@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import dask
@@ -87,7 +87,7 @@ def local_cluster(workers: int, threads: int = 1, gpus: Sequence[str] = ()) -> I
     ):
         with interrupts_held():
             cluster = _started(stack, workers, threads)
-            client = stack.enter_context(Client(cluster))
+            client = stack.enter_context(closing(Client(cluster)))  # its own `with` is for one thread
             stack.enter_context(kept(cluster))
         if gpus:
             client.register_plugin(OneGpu(gpus))

@@ -40,11 +40,13 @@ class Crew:
     client: Client | None = None
     importing: threading.Thread | None = None  # of what a cluster needs
     size: int = 0
+    _turn: int = 0  # scenes so far: what is left of an earlier one comes first
 
-    def records(self, run: SceneRun) -> Iterator[Record]:
+    def records(self, run: SceneRun, demand_going: Callable[[], None] = lambda: None) -> Iterator[Record]:
         """Have what is left of a scene done; yields the records as they come, in no order.
 
-        Raises the InputError of a worker that cannot do any block of the plan.
+        `demand_going` raises where this is to end. Raises the InputError of a worker that cannot do any block of the
+        plan.
         """
         grid = run.plan.grid
         patience = Patience(run.settled.probe.seconds * grid.computed(run.todo[:1]) / grid.window**2)
@@ -53,10 +55,10 @@ class Crew:
             return inline(run.plan, in_time(run.job, run.todo), run.job.attempts)
         if self._sooner_alone(run):
             run.make_ahead(None)
-            return alone(self.child, run.plan, in_time(run.job, run.todo), run.job.attempts, patience)
-        return self._fed(run, patience)
+            return alone(self.child, run.plan, in_time(run.job, run.todo), run.job.attempts, patience, demand_going)
+        return self._fed(run, patience, demand_going)
 
-    def _fed(self, run: SceneRun, patience: Patience) -> Iterator[Record]:
+    def _fed(self, run: SceneRun, patience: Patience, demand_going: Callable[[], None]) -> Iterator[Record]:
         """The same, by the workers of a cluster."""
         if self.importing:
             self.importing.join()  # Dask's modules import each other, and two threads at once would see half of them
@@ -72,9 +74,10 @@ class Crew:
         else:
             run.hands = min(budget.workers, len(run.todo))
             client, hands = self._of(run.hands, budget.threads, on_gpu), lambda: run.hands * budget.threads
-        run.make_ahead(None if on_gpu else makers(client))
+        self._turn += 1
+        run.make_ahead(None if on_gpu else makers(client, -2 * self._turn - 1))
         # ^ A GPU's worker has better things to do.
-        feed = Feed(client, run.plan, run.job.attempts, hands, terms, patience)
+        feed = Feed(client, run.plan, run.job.attempts, hands, terms, patience, -2 * self._turn, demand_going)
         return feed.records(in_time(run.job, run.todo), SEVERAL if len(run.todo) >= MANY else 1)
 
     def _sooner_alone(self, run: SceneRun) -> bool:
@@ -135,9 +138,16 @@ def inline(plan: Plan, blocks: Iterable[int], attempts: int) -> Iterator[Record]
 
 
 def alone(
-    child: Child, plan: Plan, blocks: Iterable[int], attempts: int, patience: Patience | None = None
+    child: Child,
+    plan: Plan,
+    blocks: Iterable[int],
+    attempts: int,
+    patience: Patience | None = None,
+    demand_going: Callable[[], None] = lambda: None,
 ) -> Iterator[Record]:
     """Have blocks done in one child process, one after another; yields their records.
+
+    `demand_going` raises where this is to end.
 
     A block that fails, or that ends the process or takes too long, is tried `attempts` times; then its record says
     FAILED and why. Raises the InputError that keeps the process from doing any block of the plan.
@@ -148,6 +158,7 @@ def alone(
         try:
             outcome: Outcome = child.ask(unlimited, do_block, plan, block, attempt, seconds=patient.seconds)
         except Ended as end:
+            demand_going()
             reason = f"the process that did it {end.how}; it may need more memory than there is, or it hangs"
             return Record(block=block, state=State.FAILED, attempts=attempt, reason=reason)
         if isinstance(outcome, Record):

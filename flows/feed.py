@@ -46,7 +46,10 @@ class _Try:
 
 @dataclass(slots=True)
 class Feed:
-    """Has blocks of a plan done by a cluster. `hands` says how many it does at once, now."""
+    """Has blocks of a plan done by a cluster. `hands` says how many it does at once, now.
+
+    Of a higher `priority` are done sooner; `demand_going` raises where this is to end.
+    """
 
     client: Client
     plan: Plan
@@ -54,6 +57,8 @@ class Feed:
     hands: Callable[[], int]
     terms: Terms | None = None
     patience: Patience = field(default_factory=Patience)
+    priority: int = 0
+    demand_going: Callable[[], None] = lambda: None
     _waiting: deque[_Try] = field(default_factory=deque)
     _suspects: deque[_Try] = field(default_factory=deque)
     _running: dict[Future[Told], _Try] = field(default_factory=dict)
@@ -76,6 +81,7 @@ class Feed:
         try:
             with reaching(self.client):
                 while self._fill(source, several):
+                    self.demand_going()
                     try:
                         future = self._ended.get(timeout=LOOK)
                     except Empty:
@@ -106,7 +112,8 @@ class Feed:
     def _start(self, one: _Try) -> None:
         seconds = self.patience.seconds
         try:
-            future = self.client.submit(do_blocks, Errand(self.plan, seconds, self.terms), one.blocks, pure=False)
+            errand = Errand(self.plan, seconds, self.terms)
+            future = self.client.submit(do_blocks, errand, one.blocks, pure=False, priority=self.priority)
         except Exception as error:
             self._demand_scheduler()
             raise ClusterError(f"The cluster takes no more work ({error}).") from error
@@ -156,7 +163,7 @@ class Feed:
         """What a worker says of its blocks; None where it dies before that is here, and it is being found out again."""
         try:
             return future.result(timeout=LOOK)
-        except TimeoutError:
+        except (TimeoutError, UnboundLocalError):  # Dask's `sync` names no result where its call is cancelled
             return None
         except Exception as error:
             if future.status != "finished":
@@ -203,7 +210,7 @@ def _reason(took: float, allowed: float) -> str:
     return "three workers died of it, the last with no other block at hand; it may need more memory than there is"
 
 
-def makers(client: Client) -> Submit:
+def makers(client: Client, priority: int) -> Submit:
     """Have functions called on workers that have no block waiting: a block that is done stays done after a kill.
 
     The function that is returned raises ClusterError where the scheduler is lost.
@@ -213,7 +220,7 @@ def makers(client: Client) -> Submit:
     def submit(function: Callable[..., Any], *arguments: object) -> concurrent.futures.Future[Any]:
         if client.status != "running":
             raise lost(client)
-        made: concurrent.futures.Future[Any] = executor.submit(function, *arguments, priority=-1)
+        made: concurrent.futures.Future[Any] = executor.submit(function, *arguments, priority=priority)
         return made
 
     return submit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from flows.archive import Selection
@@ -24,14 +24,12 @@ LONG = 40  # letters: a CRS that needs more has no code, and is in the report
 class JobReport:
     """What came of a job: a line for each scene, a sentence for each problem.
 
-    `carried_over` scenes are left to the next run, begun or not; `begun` is how much was begun so far (`Rations`);
-    `left` names what was not begun, and why.
+    `carried_over` scenes are left to the next run, begun or not; `left` names what was not begun, and why.
     """
 
     scenes: tuple[dict[str, Any], ...] = ()
     problems: tuple[str, ...] = ()
     carried_over: int = 0
-    begun: dict[str, float] = field(default_factory=dict)
     left: tuple[dict[str, str], ...] = ()
 
     @classmethod
@@ -41,16 +39,13 @@ class JobReport:
         problems = (*wrong, *([shortage] if shortage else ()))
         return cls((), problems, found.carried_over, left=tuple(one.as_dict() for one in found.quarantined))
 
-    def plus(
-        self, scenes: Sequence[dict[str, Any]], problems: Sequence[str], carried_over: int, begun: dict[str, float]
-    ) -> Self:
+    def plus(self, scenes: Sequence[dict[str, Any]], problems: Sequence[str], carried_over: int) -> Self:
         """The same with what came of the scenes."""
         return replace(
             self,
             scenes=(*self.scenes, *scenes),
             problems=(*self.problems, *problems),
             carried_over=self.carried_over + carried_over,
-            begun=begun,
         )
 
     @property

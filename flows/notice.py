@@ -156,7 +156,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 def _post(notice: Notice, said: Mapping[str, Any]) -> str | None:
     """POST the notice; what was wrong with it, or None. In a thread, since a slow server may never end."""
-    wrong: list[str | None] = [f"did not answer within {SECONDS:.0f} s"]
+    wrong: list[str | None] = [_slow()]
 
     def post() -> None:
         wrong[0] = _posted(notice.webhook or "", json.dumps(said).encode())
@@ -165,6 +165,10 @@ def _post(notice: Notice, said: Mapping[str, Any]) -> str | None:
     thread.start()
     thread.join(SECONDS)
     return wrong[0]
+
+
+def _slow() -> str:
+    return f"did not answer within {SECONDS:.0f} s"
 
 
 def _posted(address: str, body: bytes) -> str | None:
@@ -182,4 +186,6 @@ def _posted(address: str, body: bytes) -> str | None:
         return f"answered with {error.code}"
     except Exception as error:  # noqa: BLE001  # as for all ways of giving notice
         reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return _slow()
         return f"cannot be reached: {type(reason if isinstance(reason, Exception) else error).__name__}"

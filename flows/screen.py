@@ -13,11 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flows.masking import masked
 
 SECONDS_BETWEEN_LINES = 10.0
+SCENES = 3  # that are under way at a time
 _BYTES = {"bytes", "memory", "disk"}
 
 
@@ -75,35 +77,46 @@ def watched() -> Iterator[Callable[[Moved], None]]:
         yield Lines()
 
 
+@dataclass(slots=True)
+class _Doing:
+    """A stage of a scene: when it began and was last told of, and how far it was then."""
+
+    stage: str
+    began: float
+    last: float
+    at_start: int
+    complete: bool = False  # its last pixel was told
+
+
 class Lines:
     """Progress as plain lines: when a scene begins and ends, and every ten seconds in between."""
 
     def __init__(self, say: Callable[[str], None] = complain, clock: Callable[[], float] = time.monotonic) -> None:
         self._say, self._clock = say, clock
-        self._doing: tuple[str, str] | None = None
-        self._complete: str | None = None  # the scene whose last pixel was told
-        self._began = self._last = 0.0
-        self._at_start = 0
+        self._doing: dict[str, _Doing] = {}  # of the scenes that were heard of last
 
     def __call__(self, moved: Moved) -> None:
         """Take note of how far it is; speak if it is time."""
-        now = self._clock()
+        now, had = self._clock(), self._doing.get(moved.scene)
         complete = moved.stage == "blocks" and moved.done == moved.total
-        if complete and moved.scene == self._complete:
+        if had and complete and had.complete:
             return
-        if (moved.scene, moved.stage) != self._doing:
-            self._doing = moved.scene, moved.stage
-            self._began, self._last, self._at_start = now, now, moved.done
-        elif moved.done < moved.total and now - self._last < SECONDS_BETWEEN_LINES:
+        if had is None or had.stage != moved.stage:
+            told = had.complete if had else False
+            had = self._doing[moved.scene] = _Doing(moved.stage, now, now, moved.done, told)
+            for old in list(self._doing)[:-SCENES]:
+                del self._doing[old]
+        elif moved.done < moved.total and now - had.last < SECONDS_BETWEEN_LINES:
             return
-        self._last = now
-        self._complete = moved.scene if complete else self._complete
-        self._say(self._line(moved, now - self._began))
+        had.last = now
+        had.complete = had.complete or complete
+        self._say(self._line(moved, now - had.began, had.at_start))
 
-    def _line(self, moved: Moved, seconds: float) -> str:
+    @staticmethod
+    def _line(moved: Moved, seconds: float, at_start: int) -> str:
         share = 100 * moved.done / moved.total if moved.total else 100.0
         line = f"{_name(moved)}: {_of_megapixels(moved)} ({share:.0f} %)"
-        rate = (moved.done - self._at_start) / seconds if seconds > 0 else 0.0
+        rate = (moved.done - at_start) / seconds if seconds > 0 else 0.0
         if rate > 0:
             left = (moved.total - moved.done) / rate
             line += f", {rate / 1e6:.2f} megapixels/s, " + (f"{duration(left)} left" if left else duration(seconds))
@@ -122,16 +135,20 @@ def _bar() -> Iterator[Callable[[Moved], None]]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        tasks: dict[str, Any] = {"": progress.add_task("planning", total=None, said="")}  # the one that is shown
+        planning = progress.add_task("planning", total=None, said="")
+        shown: dict[str, tuple[Any, str]] = {}  # by scene: its bar, and what that is called
 
         def moved(step: Moved) -> None:
             name = _name(step)
-            if name not in tasks:
-                for old in tasks.values():
-                    progress.remove_task(old)
-                tasks.clear()
-                tasks[name] = progress.add_task(name, total=step.total, completed=step.done, said="")
-            task = tasks[name]
+            progress.update(planning, visible=False)
+            task, called = shown.get(step.scene, (None, ""))
+            if called != name:
+                if task is not None:
+                    progress.remove_task(task)
+                task = progress.add_task(name, total=step.total, completed=step.done, said="")
+                shown[step.scene] = task, name
+            for old in list(shown)[:-SCENES]:
+                progress.remove_task(shown.pop(old)[0])
             speed = progress.tasks[progress.task_ids.index(task)].speed or 0.0
             said = f"{_of_megapixels(step)}, {speed / 1e6:.2f}/s{_failed(step)}"
             progress.update(task, completed=step.done, total=step.total, said=said)

@@ -7,7 +7,7 @@ tables are for looking at: what is done is in the ledgers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -27,9 +27,10 @@ from prefect.runtime import deployment  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
-from flows.archive import Rations, catalogued  # noqa: E402
+from flows.archive import catalogued  # noqa: E402
 from flows.artifacts import Meter, show, tried  # noqa: E402
 from flows.batches import batched  # noqa: E402
+from flows.lanes import Line, Passage, StoppedError, run_lanes  # noqa: E402
 from flows.lines import JobReport, in_short  # noqa: E402
 from flows.masking import masked, without_secrets  # noqa: E402
 from flows.morning import reported  # noqa: E402
@@ -38,15 +39,18 @@ from flows.quarantine import refusal  # noqa: E402
 from flows.room import demand_room  # noqa: E402
 from flows.screen import Lines, Moved  # noqa: E402
 from flows.server import die_with_schedule  # noqa: E402
+from flows.shift import Shift  # noqa: E402
 from flows.sources.listed import LeftOut  # noqa: E402
-from flows.tasks import run_job  # noqa: E402
+from flows.tasks import run_part  # noqa: E402
 from pipeline.child import interrupts_held  # noqa: E402
 from pipeline.document import load_job  # noqa: E402
 from pipeline.errors import GoldenError, InputError  # noqa: E402
 from pipeline.settings import Job, SceneEntry  # noqa: E402
 
 HOLES, WITH_HOLES, REFUSED, CARRIED_OVER = "Holes", "With holes", "Refused", "Carried over"
+STOPPED = "Stopped"
 _log = logging.getLogger(__name__)
+Outcome = dict[str, Any] | InputError
 
 
 @flow(name="segment", persist_result=False, validate_parameters=False)
@@ -61,8 +65,8 @@ def segment(job: dict[str, Any]) -> State[Any]:
 
 
 def _may_pass(_task: object, _run: object, state: State[Any]) -> bool:
-    """Whether another try may help: bad input is no better then."""
-    return state.name != REFUSED
+    """Whether another try may help: bad input is no better then, and a run that is being stopped has no time."""
+    return state.name not in {REFUSED, STOPPED}
 
 
 @task(
@@ -74,18 +78,18 @@ def _may_pass(_task: object, _run: object, state: State[Any]) -> bool:
     cache_policy=NO_CACHE,
     persist_result=False,
 )
-def do_scenes(job: dict[str, Any], label: str, begun: dict[str, Any]) -> State[Any]:  # noqa: ARG001  # names the task run
+def do_scenes(job: dict[str, Any], label: str) -> State[Any]:  # noqa: ARG001  # names the task run
     """Do one large scene or a batch of small ones; the state's data is the report's mapping or an InputError.
-
-    `begun` is what the parts before have begun of what the job may, as `Rations` has it.
 
     Bad input is returned and not raised: it deserves no traceback.
     """
+    shift, at_last = _part.get()
     try:
-        part = Job.model_validate(job)
-        return _part_ended(run_job(part, _moved, begun=Rations(part, **begun)).as_dict())
+        return _part_ended(run_part(shift, Job.model_validate(job), _moved, at_last).as_dict())
     except InputError as error:
         return _refused(error)
+    except StoppedError as error:
+        return Failed(name=STOPPED, message="The run was stopped; the next goes on from there.", data=error)
 
 
 def run_as_flow(job: Job, on_progress: Callable[[Moved], None]) -> dict[str, Any]:
@@ -126,7 +130,8 @@ def _asked_and_done(job: dict[str, Any]) -> dict[str, Any]:
 def _done(job: Job) -> dict[str, Any]:
     if _onlooker.get() is None:
         _onlooker.set(Lines())
-    parts, found = batched(job.begun(datetime.now(UTC)), left := LeftOut())
+    job = job.begun(datetime.now(UTC))
+    parts, found = batched(job, left := LeftOut())
     for note in (*left.notes(), *found.notes()):
         _log.warning("%s", note)
     meter = Meter(len(found.due))
@@ -135,7 +140,7 @@ def _done(job: Job) -> dict[str, Any]:
 
     def do() -> dict[str, Any]:
         demand_room(job, found)
-        return merged([aside, *_outcomes(parts, rows)])
+        return merged([aside, *_outcomes(job, parts, len(found.due), rows)])
 
     try:
         report = reported(job, do)
@@ -147,32 +152,49 @@ def _done(job: Job) -> dict[str, Any]:
     return report
 
 
-def _outcomes(parts: Sequence[Job], rows: list[dict[str, Any]]) -> Iterator[dict[str, Any] | InputError]:
-    """The report of each part, or what kept it from starting; each may begin what those before it have left.
+def _outcomes(job: Job, parts: Sequence[Job], scenes: int, rows: list[dict[str, Any]]) -> list[Outcome]:
+    """The report of each part, or what kept it from starting. A part begins when the one before begins its last scene.
 
     `rows` takes a line for each scene.
     """
-    begun: dict[str, Any] = {}
-    for part in parts:
-        outcome = _outcome(part, begun)
-        if isinstance(outcome, GoldenError):
-            raise outcome
-        if not isinstance(outcome, InputError):
-            begun = outcome["begun"] or begun
-            rows += outcome["scenes"]
-        elif len(names := _names(part)) == 1:
-            rows.append(refusal(names[0], outcome))
-        yield outcome
+    outcomes: dict[int, Outcome] = {}
+    with Shift(job, scenes) as shift:
+
+        def do(numbered: tuple[int, Job], passage: Passage) -> None:
+            _part.set((shift, passage.leave))
+            place, part = numbered
+            try:
+                outcome = outcomes[place] = _outcome(part)
+            except Exception:
+                shift.line.stopping.set()
+                raise
+            if isinstance(outcome, GoldenError):
+                raise outcome
+
+        try:
+            run_lanes(Line(), iter(enumerate(parts)), do, shift.abort)
+        finally:
+            for place in sorted(outcomes):
+                rows += _rows(parts[place], outcomes[place])
+    return [outcomes[place] for place in sorted(outcomes)]
 
 
-def _outcome(part: Job, begun: dict[str, Any]) -> dict[str, Any] | InputError:
+def _rows(part: Job, outcome: Outcome) -> list[dict[str, Any]]:
+    """A line for each scene of a part."""
+    if isinstance(outcome, dict):
+        return list(outcome["scenes"])
+    names = _names(part)
+    return [refusal(names[0], outcome)] if len(names) == 1 else []
+
+
+def _outcome(part: Job) -> Outcome:
     """The report of a part, or what kept it from starting, naming it. What nobody foresaw is raised."""
     if part.is_over:
         return JobReport(carried_over=len(part.scenes)).as_dict()
     names = _names(part)
     label = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]} ({len(names)})"
     try:
-        return _unwrapped(do_scenes(part.model_dump(mode="json"), label, begun, return_state=True))
+        return _unwrapped(do_scenes(part.model_dump(mode="json"), label, return_state=True))
     except InputError as error:
         return error
 
@@ -209,6 +231,9 @@ def merged(outcomes: Sequence[Mapping[str, Any] | InputError]) -> dict[str, Any]
 
 
 _given: ContextVar[Job | None] = ContextVar("_given", default=None)  # whole: Prefect keeps a flow's parameters
+_part: ContextVar[tuple[Shift, Callable[[], None]]] = ContextVar(
+    "_part"
+)  # of a run, and whom to tell of its last scene
 _onlooker: ContextVar[Callable[[Moved], None] | None] = ContextVar("_onlooker", default=None)
 _meter: ContextVar[Meter | None] = ContextVar("_meter", default=None)
 

@@ -47,12 +47,17 @@ class Asked(Protocol):
 
 
 class Child:
-    """A process that does one thing after another; started for the first, and anew after it has died."""
+    """A process that does one thing after another; started for the first, and anew after it has died.
+
+    Several threads may ask: one at a time is answered.
+    """
 
     def __init__(self) -> None:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._awaited = 0  # answers that nobody is interested in
+        self._asking = threading.Lock()
+        self._at_an_end = False
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +70,10 @@ class Child:
 
         Raises Ended where the process dies of it or takes longer than `seconds`; the next call has a new one.
         """
+        with self._asking:
+            return self._ask(work, args, seconds)
+
+    def _ask(self, work: Callable[..., Result], args: tuple[object, ...], seconds: float | None) -> Result:
         pipe = self._pipe or self._start()
         try:
             pipe.send((work, args))
@@ -86,14 +95,21 @@ class Child:
 
     def close(self) -> None:
         """End the process, whatever it does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process.close()
-        if self._pipe is not None:
-            self._pipe.close()
+        process, pipe = self._process, self._pipe
         self._process = self._pipe = None
         self._awaited = 0
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
+        if pipe is not None:
+            pipe.close()
+
+    def end(self) -> None:
+        """End the process amid whatever it does for another thread, whose call raises Ended, and start none again."""
+        self._at_an_end = True
+        with suppress(AttributeError, ValueError):  # there is none, or it is being closed
+            self._process.kill()  # type: ignore[union-attr]
 
     def warm(self, *modules: str) -> None:
         """Start the process now, and have it import modules meanwhile: the first call waits for less."""
@@ -103,6 +119,8 @@ class Child:
             self._awaited += 1
 
     def _start(self) -> Connection:
+        if self._at_an_end:
+            raise Ended("was not to be started again", by_system=False)
         context = multiprocessing.get_context("spawn")
         mine, its = context.Pipe()
         process = context.Process(target=_serve, args=(its,), daemon=True)
@@ -113,10 +131,11 @@ class Child:
         return mine
 
     def _ended(self) -> Ended:
-        if self._process is None:
+        process = self._process
+        if process is None:
             return Ended("was not there", by_system=True)
-        self._process.join()
-        code = self._process.exitcode or 0
+        process.join()
+        code = process.exitcode or 0
         self.close()
         if code >= 0:
             return Ended(f"ended with code {code}", by_system=False)

@@ -278,10 +278,11 @@ def budget_of(job: Job, plan: Plan, probe: Probe, cores: int, interest: Interest
     blocks = block_bytes(plan.grid, plan.scene, plan.products, plan.network.card)
     ledger = ledger_bytes(plan.grid, plan.network.card)
     staged = to_stage(plan.scene)
+    beside = min(len(job.scenes), 2)  # one scene is published while the blocks of the next are done
     at_once = max(publish_bytes(plan.grid, plan.products), *(stage_bytes(file) for file in staged), 0)
     one = Budget(
         worker=probe.peak + area + threads * (blocks + pixels) + CACHE_BYTES + DASK_BYTES + SLACK,
-        coordinator=probe.rest + area + at_once + ledger + 2 * SLACK + 64 * MIB,
+        coordinator=probe.rest + beside * (area + at_once + ledger) + 2 * SLACK + 64 * MIB,
         workers=1,
         disk=disk_bytes(plan.grid, plan.products, staged, inside),
         threads=threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import random
@@ -285,6 +286,21 @@ def test_a_cluster_is_started_where_it_is_done_sooner(folder, tmp_path, seconds,
         record = next(crew.records(run))
         assert record.state is State.DONE
         assert (crew.client is None) == sooner
+
+
+def test_an_answer_that_is_not_there_in_time_or_is_cancelled_is_asked_for_again(folder, tmp_path, monkeypatch):
+    plan, failures = planned(folder, tmp_path), [TimeoutError, asyncio.CancelledError] * 3
+    with local_cluster(1) as client:
+        gather = client._gather
+
+        async def unsteady(*arguments, **more):
+            if failures:
+                raise failures.pop()
+            return await gather(*arguments, **more)
+
+        monkeypatch.setattr(client, "_gather", unsteady)
+        assert len(by_block(feed(client, plan, range(4), attempts=1, hands=1))) == 4
+    assert not failures
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ import psutil
 
 from flows.cluster import local_cluster
 from flows.feed import Feed
-from flows.tasks import Office
+from flows.office import Office
 from pipeline.document import load_job
 from pipeline.errors import BlockError
 from pipeline.grid import Grid, Rect
