@@ -117,8 +117,8 @@ def run_lanes(
         try:
             line.along(items, do)
         except BaseException as error:  # noqa: BLE001  # the waiting thread raises it
-            line.stopping.set()
             ended.put(error)
+            line.stopping.set()
         else:
             ended.put(None)
 
@@ -138,4 +138,4 @@ def run_lanes(
             lane.join(max(0.0, end - time.monotonic()))
         raise
     if errors:
-        raise errors[0]
+        raise next((error for error in errors if not isinstance(error, StoppedError)), errors[0])
