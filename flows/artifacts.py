@@ -64,7 +64,7 @@ def show(report: Mapping[str, Any], out: Path) -> None:
 
     scenes = worst_first(report)
     said = f"{len(scenes)} scenes, the worst first"
-    tried(lambda: create_table_artifact(rows_of(scenes), key="scenes", description=said))
+    tried(lambda: create_table_artifact(rows_of(scenes, report["left"]), key="scenes", description=said))
     if pictures := tried(lambda: pictures_of(scenes)):
         tried(lambda: create_markdown_artifact(pictures, key="quicklooks"))
     tried(lambda: create_markdown_artifact(words_of(report, out), key="report"))

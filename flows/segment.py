@@ -27,7 +27,7 @@ from prefect.runtime import deployment  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.tasks import exponential_backoff  # noqa: E402
 
-from flows.archive import catalogued  # noqa: E402
+from flows.archive import Why, catalogued  # noqa: E402
 from flows.artifacts import Meter, show, tried  # noqa: E402
 from flows.batches import batched  # noqa: E402
 from flows.lanes import Line, Passage, StoppedError, run_lanes  # noqa: E402
@@ -47,7 +47,7 @@ from pipeline.document import load_job  # noqa: E402
 from pipeline.errors import GoldenError, InputError  # noqa: E402
 from pipeline.settings import Job, SceneEntry  # noqa: E402
 
-HOLES, WITH_HOLES, REFUSED, CARRIED_OVER = "Holes", "With holes", "Refused", "Carried over"
+HOLES, WITH_HOLES, REFUSED, CARRIED_OVER, QUARANTINED = "Holes", "With holes", "Refused", "Carried over", "Quarantined"
 STOPPED = "Stopped"
 _log = logging.getLogger(__name__)
 Outcome = dict[str, Any] | InputError
@@ -90,6 +90,12 @@ def do_scenes(job: dict[str, Any], label: str) -> State[Any]:  # noqa: ARG001  #
         return _refused(error)
     except StoppedError as error:
         return Failed(name=STOPPED, message="The run was stopped; the next goes on from there.", data=error)
+
+
+@task(name="quarantined", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
+def leave_alone(label: str, left: list[dict[str, str]]) -> State[Any]:  # noqa: ARG001  # names the task run
+    """Do nothing with scenes that are quarantined, for the run's page to show it: which, and why."""
+    return Completed(name=QUARANTINED, message=masked(in_short([f"{one['scene']}: {one['why']}" for one in left])))
 
 
 def run_as_flow(job: Job, on_progress: Callable[[Moved], None]) -> dict[str, Any]:
@@ -140,6 +146,8 @@ def _done(job: Job) -> dict[str, Any]:
 
     def do() -> dict[str, Any]:
         demand_room(job, found)
+        if kept := found.left_alone[Why.QUARANTINED]:
+            leave_alone(f"{kept} quarantined", aside["left"], return_state=True)
         return merged([aside, *_outcomes(job, parts, len(found.due), rows)])
 
     try:

@@ -6,7 +6,7 @@ Plain data without secrets; who gives it to Prefect is `flows.segment`.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,9 @@ def worst_first(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{**one, "why": one["why"] or reasons.get(one["scene"], [])} for one in scenes]
 
 
-def rows_of(scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table: a row for each of the first scenes."""
-    return [
+def rows_of(scenes: list[dict[str, Any]], left: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """The table: a row for each of the first scenes, and for those left alone, which stand before what is complete."""
+    rows = [
         {
             "scene": one["scene"],
             "state": one["state"],
@@ -40,6 +40,10 @@ def rows_of(scenes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for one in scenes[:ROWS]
     ]
+    whole = next((at for at, row in enumerate(rows) if row["state"].startswith("complete")), len(rows))
+    nothing = {"failed blocks": None, "MPix/s": None, "folder": ""}
+    alone = [{"scene": one["scene"], "state": one["what"], "reason": masked(one["why"]), **nothing} for one in left]
+    return [*rows[:whole], *alone, *rows[whole:]][:ROWS]
 
 
 def _reason(why: list[str]) -> str:

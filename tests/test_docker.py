@@ -3,6 +3,9 @@ same commands as processes."""
 
 from __future__ import annotations
 
+import copy
+import json
+import os
 import re
 import shutil
 import ssl
@@ -56,6 +59,16 @@ def test_images_are_pinned_and_ports_are_this_machines_alone():
         assert said.get("network_mode") is None
 
 
+def test_it_is_what_the_compose_specification_says():
+    spec = pytest.importorskip("compose_spec")
+    given = dict.fromkeys(REQUIRED, "said")
+    whole = yaml.safe_load(compose.filled(compose.FILE.read_text(encoding="utf-8"), given))
+    assert set(spec.PyCompose.from_json(json.dumps(whole)).service_names()) > CONTAINERS
+    whole["services"]["worker"]["helthcheck"] = {}
+    with pytest.raises(ValueError, match="helthcheck"):
+        spec.PyCompose.from_json(json.dumps(whole))
+
+
 def test_it_refuses_to_start_while_a_secret_is_missing():
     text = compose.FILE.read_text(encoding="utf-8")
     assert {name for name, sign, _ in compose.VARIABLE.findall(text) if sign == ":?"} == REQUIRED
@@ -100,6 +113,16 @@ def test_kubernetes_runs_the_same_commands_of_pinned_images():
             said = [compose.filled(word, {"WORKERS": "1"}) for word in SERVICES[name]["command"]]
             once = [word for word in said if word not in ("--nworkers", "1")]
             assert [word for word in container["command"] if word != "1"] == once
+
+
+def test_kubernetes_takes_each_resource():
+    kubernetes = pytest.importorskip("kubernetes_validate")
+    for one in KUBERNETES:
+        kubernetes.validate(one, kubernetes.latest_version(), strict=True)
+    (wrong,) = [one for one in copy.deepcopy(KUBERNETES) if one["metadata"]["name"] == "maskmill-worker"]
+    wrong["spec"]["template"]["spec"]["securityContext"]["runAsNonRot"] = True
+    with pytest.raises(kubernetes.ValidationError, match="runAsNonRot"):
+        kubernetes.validate(wrong, kubernetes.latest_version(), strict=True)
 
 
 def test_kubernetes_has_the_same_settings_and_no_secret():
@@ -149,13 +172,18 @@ def test_the_image_is_pinned_has_two_targets_and_no_root():
     assert copied == {"pipeline", "flows", "models"}
 
 
-def test_the_health_check_finds_what_doctor_says():
-    asked = re.findall(r"CMD maskmill (doctor --json) \| grep -q '([^']*)'", (DOCKER / "Dockerfile").read_text())
-    assert len(asked) == 2
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *asked[-1][0].split()], capture_output=True, text=True, cwd=compose.ROOT
-    )
-    assert asked[-1][1] in done.stdout
+def test_the_health_check_finds_what_doctor_says(tmp_path):
+    checks = [
+        json.loads(said) for said in re.findall(r"^  CMD (\[.*)$", (DOCKER / "Dockerfile").read_text(), re.MULTILINE)
+    ]
+    assert len(checks) == 2
+    (tmp_path / "maskmill").write_text(f'#!/bin/sh\nexec {sys.executable} -m flows.cli "$@"\n')
+    (tmp_path / "maskmill").chmod(0o755)
+    around = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(compose.ROOT)}
+    healthy = [subprocess.run(check, capture_output=True, cwd=tmp_path, env=around).returncode for check in checks]
+    assert healthy[-1] == 0
+    (tmp_path / "maskmill").write_text("#!/bin/sh\nexit 1\n")
+    assert subprocess.run(checks[-1], capture_output=True, cwd=tmp_path, env=around).returncode != 0
 
 
 def test_hadolint_has_nothing_to_say():

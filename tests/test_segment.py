@@ -12,6 +12,7 @@ from flows.listing import listed
 from flows.segment import merged
 from flows.sources.listed import LeftOut
 from pipeline.errors import InputError, SceneError, SettingsError
+from pipeline.nights import Nights, put_nights
 from pipeline.settings import Job
 from tests.mill import last_json, maskmill, world, write_job
 
@@ -106,3 +107,22 @@ def test_a_flow_run_does_the_job_and_a_refused_scene_is_a_state_of_its_own(tmp_p
     assert again.returncode == 2
     assert "Traceback" not in again.stderr
     assert ("Refused", "FAILED") in _rows(home, "select state_name, state_type from flow_run")
+
+
+@pytest.mark.slow
+def test_a_scene_that_is_quarantined_is_a_state_and_a_row_of_the_table(tmp_path):
+    home, out = tmp_path / "prefect", tmp_path / "out"
+    job = world(tmp_path, scenes=2)
+    (tmp_path / "archive").mkdir()
+    for index in range(2):
+        (tmp_path / f"scene{index}.tif").rename(tmp_path / "archive" / f"scene{index}.tif")
+    write_job(tmp_path, job | {"scenes": [{"folder": "archive"}], "settle": 0, "cluster": "inline"})
+    put_nights(out, "scene1", Nights(2, "Its header is torn.", "2026-01-01", "9999-01-01"))
+    done = maskmill("run", "--job", "job.yaml", "--prefect", "--json", cwd=tmp_path, PREFECT_HOME=str(home))
+    assert done.returncode == 0, done.stderr
+    tasks = _rows(home, "select name, state_name, state_type from task_run")
+    assert ("1 quarantined", "Quarantined", "COMPLETED") in tasks
+    assert len(tasks) == 2
+    ((table,),) = _rows(home, "select data from artifact where key = 'scenes'")
+    assert table.index("quarantined") < table.index("scene0")
+    assert "Its header is torn." in table

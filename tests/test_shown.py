@@ -18,7 +18,12 @@ def test_the_table_is_in_the_order_of_the_morning_and_says_why():
         bad,
     ]  # fmt: skip
     said = {"scenes": lines, "problems": ["hole has a hole: block 3", "hole has more."], "exit_code": 3}
-    rows = rows_of(worst_first(said))
+    left = [{"scene": "left", "what": "quarantined", "why": "It is at https://me:planted@host/b."}]
+    rows = rows_of(worst_first(said), left)
+    (alone,) = [at for at, row in enumerate(rows) if row["state"] == "quarantined"]
+    assert {row["state"].split()[0] for row in rows[alone + 1 :]} == {"complete"}
+    assert "complete" not in {row["state"].split()[0] for row in rows[:alone]}
+    assert rows.pop(alone)["reason"] == "It is at https://me:***@host/b."
     assert [row["scene"] for row in rows] == [name for name in ORDER if name != "jumped"]
     assert {row["scene"]: row["failed blocks"] for row in rows}["holes"] == 5
     assert rows[0]["reason"] == "It is at https://me:***@host/a."
@@ -29,7 +34,9 @@ def test_the_table_is_in_the_order_of_the_morning_and_says_why():
 def test_no_table_and_no_list_grows_without_end(scenes, problems):
     lines = [line(f"s{at}") for at in range(scenes)]
     said = {"scenes": lines, "problems": ["Bad."] * problems, "exit_code": 3}
-    assert len(rows_of(worst_first(said))) == min(200, scenes)
+    assert len(rows_of(worst_first(said), [])) == min(200, scenes)
+    left = [{"scene": f"q{at}", "what": "quarantined", "why": "Bad."} for at in range(problems)]
+    assert len(rows_of(worst_first(said), left)) == min(200, scenes + problems)
 
 
 def test_pictures_are_those_of_what_was_changed_and_few(tmp_path):

@@ -19,6 +19,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="maskmill-stack-") as folder:
         found = spend_a_night(Path(folder), lambda text: print(text, flush=True))
         demand(found)
+        if found["as_root"]:
+            print("The services ran as root: no other user can run this Python, or read this folder.")
         print(f"{found['night']['state']['name']}: {len(found['masks'])} scenes, the bytes of an undisturbed run.")
     return 0
 

@@ -19,6 +19,8 @@ def demand(found: Mapping[str, Any]) -> None:
     assert found["unhappy"] == []
     assert found["went_on"]
     assert found["survivor"]
+    assert {"prefect", "scheduler", "serve", "worker-b"} <= set(found["users"])
+    assert found["as_root"] or 0 not in found["users"].values()
     assert {row["maskmill:state"] for row in found["index"]} == {"complete"}, found["index"]
     names = {name.replace("/", "--") for name in SCENES}
     assert set(found["masks"]) == names

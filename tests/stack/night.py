@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.parquet as pq
 import yaml
 from obstore.store import S3Store
@@ -24,6 +25,7 @@ from obstore.store import S3Store
 from tests.oracle import noise, save_scene, tree
 from tests.stack import compose
 from tests.stack.postgres import asked, postgres
+from tests.stack.user import can_run, give, ordinary
 
 SCENES = ("2026/north", "2026/south", "east")
 SIDE = 1024
@@ -35,9 +37,12 @@ class Stack:
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self.folder, self.say = folder, say
+        self.started: dict[str, subprocess.Popen] = {}
         self.services = compose.read()["services"]
         self.ports = dict(zip(("postgres", "prefect", "scheduler", "s3"), _free_ports(4), strict=True))
         self.out = folder / "masks"
+        give(folder)
+        self.who = ordinary() if can_run(folder) else {}
         self.given = {
             "POSTGRES_PASSWORD": secrets.token_hex(16),
             "PREFECT_AUTH": f"maskmill:{secrets.token_hex(16)}",
@@ -65,7 +70,7 @@ class Stack:
         """A service as a process, in a session of its own: what it started ends with it."""
         said = self.services[service]
         home = self.folder / (name or service)
-        home.mkdir()
+        self._home(home)
         words = compose.command(said, self.given, self.places)
         around = compose.environment(said, self.given, self.places, home)
         with self._started([*words, *more], around | environment, home) as process:
@@ -74,8 +79,7 @@ class Stack:
     @contextmanager
     def store(self) -> Iterator[None]:
         """The S3 server: what compose's image runs, with a bucket of scenes."""
-        home = self.folder / "s3"
-        home.mkdir()
+        home = self._home(self.folder / "s3")
         words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.ports["s3"])]
         with self._started(words, dict(os.environ), home):
             self.wait("the store", lambda: _answers(self.ports["s3"]))
@@ -90,12 +94,20 @@ class Stack:
                 bucket.put(f"new/{name}.tif", save_scene(path, noise(SIDE, SIDE, seed=number)))
             yield
 
+    def _home(self, folder: Path) -> Path:
+        """A folder that is the service's own."""
+        folder.mkdir()
+        if self.who:
+            give(folder)
+        return folder
+
     @contextmanager
     def _started(self, words: list[str], around: dict[str, str], home: Path) -> Iterator[subprocess.Popen]:
         with (home / "log").open("wb") as log:
-            process = subprocess.Popen(
-                words, cwd=home, env=around, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
+            streams = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
+            around = around | {"HOME": str(home)}
+            process = subprocess.Popen(words, cwd=home, env=around, start_new_session=True, **streams, **self.who)
+        self.started[home.name] = process
         try:
             yield process
         finally:
@@ -152,6 +164,9 @@ def spend_a_night(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
         )
         unhappy = stack.runs("FAILED", "CRASHED")
         survivor = two[1].poll() is None
+        users = {
+            name: psutil.Process(one.pid).uids().effective for name, one in stack.started.items() if not one.poll()
+        }
     _undisturbed(folder)
     return {
         "night": after[0],
@@ -159,6 +174,8 @@ def spend_a_night(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
         "unhappy": unhappy,
         "in_postgres": len(rows),
         "survivor": survivor,
+        "users": users,
+        "as_root": not stack.who and os.geteuid() == 0,
         "index": pq.read_table(stack.out / "scenes.parquet").to_pylist(),
         "catalogue": stack.out / "catalogue" / "catalog.json",
         "masks": {name: tree(path / "mask.zarr") for name, path in _results(stack.out)},
@@ -169,7 +186,7 @@ def spend_a_night(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
 def _start(stack: Stack, services: ExitStack) -> None:
     """What must stand before workers and the schedule."""
     stack.say("making certificates …")
-    subprocess.run([compose.ROOT / "docker/certificates.sh", stack.given["TLS"]], check=True)
+    subprocess.run([compose.ROOT / "docker/certificates.sh", stack.given["TLS"]], check=True, cwd="/", **stack.who)
     stack.say("starting PostgreSQL, the store, Prefect's server and Dask's scheduler …")
     services.enter_context(postgres(stack.ports["postgres"], stack.given["POSTGRES_PASSWORD"]))
     services.enter_context(stack.store())

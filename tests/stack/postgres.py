@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -16,8 +14,9 @@ from pathlib import Path
 
 import asyncpg
 
+from tests.stack.user import give, ordinary
+
 MISSING = "PostgreSQL or openssl is not installed here: `apt-get install postgresql openssl` brings them."
-_USERS = ("postgres", "nobody")
 
 
 def program(name: str) -> str | None:
@@ -34,13 +33,11 @@ def installed() -> bool:
 @contextmanager
 def postgres(port: int, password: str) -> Iterator[subprocess.Popen]:
     """A server with the user and the database `prefect`, while the body runs."""
-    who = next(name for name in _USERS if _known(name)) if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="maskmill-postgres-"))
     (folder / "password").write_text(password)
-    if who:
-        for path in (folder, folder / "password"):
-            shutil.chown(path, who, pwd.getpwnam(who).pw_gid)
-    said = {"user": who, "group": pwd.getpwnam(who).pw_gid, "extra_groups": []} if who else {}
+    for path in (folder, folder / "password"):
+        give(path)
+    said = ordinary()
     data = str(folder / "data")
     secret = ["--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
     made = [program("initdb"), "-D", data, "-U", "prefect", *secret, "--encoding=UTF8", "--locale=C.UTF-8"]
@@ -59,14 +56,6 @@ def postgres(port: int, password: str) -> Iterator[subprocess.Popen]:
             process.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _known(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 async def _made(database: str, port: int, password: str, process: subprocess.Popen) -> None:
