@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.stack.user import PATHS, ROOT
+
 FILE = ROOT / "docker" / "compose.yaml"
 VARIABLE = re.compile(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}")
 _PROGRAMS = {"dask": "dask", "prefect": "prefect", "maskmill": "flows.cli"}
@@ -49,5 +50,5 @@ def environment(
     """The service's environment here: nothing of the user's own Prefect, Dask and buckets."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT_", "DASK_", "AWS_"))}
     said = {key: filled(str(value), given) for key, value in service.get("environment", {}).items()}
-    own = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(home), "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
+    own = {"PYTHONPATH": PATHS, "XDG_CACHE_HOME": str(home), "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
     return kept | own | {key: places.get(value, value) for key, value in said.items()}

@@ -25,7 +25,7 @@ from obstore.store import S3Store
 from tests.oracle import noise, save_scene, tree
 from tests.stack import compose
 from tests.stack.postgres import asked, postgres
-from tests.stack.user import can_run, give, ordinary
+from tests.stack.user import PATHS, give, ordinary, python_for
 
 SCENES = ("2026/north", "2026/south", "east")
 SIDE = 1024
@@ -42,7 +42,8 @@ class Stack:
         self.ports = dict(zip(("postgres", "prefect", "scheduler", "s3"), _free_ports(4), strict=True))
         self.out = folder / "masks"
         give(folder)
-        self.who = ordinary() if can_run(folder) else {}
+        python = python_for(folder)
+        self.who, self.python = (ordinary(), python) if python else ({}, sys.executable)
         self.given = {
             "POSTGRES_PASSWORD": secrets.token_hex(16),
             "PREFECT_AUTH": f"maskmill:{secrets.token_hex(16)}",
@@ -71,7 +72,7 @@ class Stack:
         said = self.services[service]
         home = self.folder / (name or service)
         self._home(home)
-        words = compose.command(said, self.given, self.places)
+        words = [self.python, *compose.command(said, self.given, self.places)[1:]]
         around = compose.environment(said, self.given, self.places, home)
         with self._started([*words, *more], around | environment, home) as process:
             yield process
@@ -80,8 +81,8 @@ class Stack:
     def store(self) -> Iterator[None]:
         """The S3 server: what compose's image runs, with a bucket of scenes."""
         home = self._home(self.folder / "s3")
-        words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.ports["s3"])]
-        with self._started(words, dict(os.environ), home):
+        words = [self.python, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.ports["s3"])]
+        with self._started(words, {**os.environ, "PYTHONPATH": PATHS}, home):
             self.wait("the store", lambda: _answers(self.ports["s3"]))
             url = self.places["http://s3:9000"]
             urllib.request.urlopen(urllib.request.Request(f"{url}/archive", method="PUT"), timeout=30).close()

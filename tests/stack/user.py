@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 import sys
+import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
+# Where any Python of this version finds all.
+PATHS = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
 _USERS = ("postgres", "nobody")
 
 
@@ -26,11 +32,18 @@ def give(path: Path) -> None:
         os.chown(path, said["user"], said["group"])
 
 
-def can_run(folder: Path) -> bool:
-    """Whether that user can import maskmill and work in a folder: Python, or the folder, may be root's alone."""
-    words = [sys.executable, "-c", "import flows.cli, os, sys; os.listdir(sys.argv[1])", str(folder)]
-    around = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    return not subprocess.run(words, cwd="/", env=around, capture_output=True, **ordinary()).returncode
+def python_for(folder: Path) -> str | None:
+    """A Python by which that user can run maskmill in a folder: ours, or the system's where ours is root's alone."""
+    system = shutil.which(f"python{sys.version_info.major}.{sys.version_info.minor}", path="/usr/local/bin:/usr/bin")
+    return next((one for one in (sys.executable, system) if one and _can_run(one, folder)), None)
+
+
+def _can_run(python: str, folder: Path) -> bool:
+    words = [python, "-c", "import flows.cli, prefect.server.api.server, os, sys; os.listdir(sys.argv[1])", str(folder)]
+    around = {**os.environ, "PYTHONPATH": PATHS, "HOME": str(folder), "PREFECT_HOME": str(folder / "probe")}
+    with suppress(PermissionError):
+        return not subprocess.run(words, cwd="/", env=around, capture_output=True, **ordinary()).returncode
+    return False
 
 
 def _known(name: str) -> pwd.struct_passwd | None:
