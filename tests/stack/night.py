@@ -106,7 +106,7 @@ class Stack:
     def _started(self, words: list[str], around: dict[str, str], home: Path) -> Iterator[subprocess.Popen]:
         with (home / "log").open("wb") as log:
             streams = {"stdout": log, "stderr": log, "stdin": subprocess.DEVNULL}
-            around = around | {"HOME": str(home)}
+            around = around | {"HOME": str(home), "TMPDIR": str(home)}
             process = subprocess.Popen(words, cwd=home, env=around, start_new_session=True, **streams, **self.who)
         self.started[home.name] = process
         try:
