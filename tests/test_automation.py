@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 from contextlib import suppress
 
 import psutil
@@ -37,24 +39,18 @@ def test_without_a_webhook_and_a_server_nothing_is_made(tmp_path, words, told):
 class Serving:
     """A schedule of nothing on a server that outlives it."""
 
-    def __init__(self, server):
+    def __init__(self, server, **environment):
         self.server, self.log = server, server.folder / "serve.log"
-        self.process = self._start()
+        self.process = self._start(environment)
 
-    def _start(self):
+    def _start(self, environment):
         command = [*COMMAND, "schedule", "job.yaml", "--cron", "0 0 1 1 *"]
-        around = surroundings(PREFECT_API_URL=self.server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30")
+        around = surroundings(PREFECT_API_URL=self.server.url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY="30", **environment)
         with self.log.open("w") as log:
             process = subprocess.Popen(command, cwd=self.server.folder, env=around, stdout=log, stderr=log)
         until(lambda: process.poll() is not None or "Serving job at" in self.log.read_text())
         assert process.poll() is None, self.log.read_text()
         return process
-
-    def begin(self, **job):
-        """Have a run begin now, with this in its job; its name."""
-        deployment = self.server.deployment()
-        said = {"state": {"type": "SCHEDULED"}, "parameters": {"job": deployment["parameters"]["job"] | job}}
-        return self.server.ask(f"deployments/{deployment['id']}/create_flow_run", said)["name"]
 
     def family(self):
         """The processes of the run that goes on."""
@@ -99,20 +95,20 @@ def test_a_run_that_fails_is_killed_goes_silent_or_never_begins_is_told_of(tmp_p
             assert len(made) == 3
             assert [one["trigger"]["within"] for one in made if one["name"].endswith("silent")] == [60]
 
-            failed = serving.begin(scenes=[str(tmp_path / "nowhere.tif")])
+            failed = begin(server, scenes=[str(tmp_path / "nowhere.tif")])
             ((path, kind, given),) = until(lambda: list(taken))
             assert (path, kind) == ("/hooks/planted", "application/json")
             assert (given["run"], given["job"], given["state"]) == (failed, "job", "Refused")
             assert given["text"].startswith("maskmill job: Refused. ")
             assert "nowhere.tif" in given["text"]
 
-            killed = serving.begin()
+            killed = begin(server)
             until(journal.exists, 200)
             serving.kill(*serving.family())
             *_, (_, _, given) = until(lambda: len(taken) > 1 and list(taken))
             assert (given["run"], given["state"]) == (killed, "Crashed")
 
-            silent = serving.begin()
+            silent = begin(server)
             until(lambda: [one["name"] for one in server.runs("RUNNING")] == [silent])
             until(lambda: heartbeats(server, silent))
             alone = [psutil.Process(serving.process.pid), *serving.family()]
@@ -123,7 +119,7 @@ def test_a_run_that_fails_is_killed_goes_silent_or_never_begins_is_told_of(tmp_p
             assert "No heartbeat came for 1 minutes" in given["text"]
             assert len(taken) == 3
 
-            serving.begin()  # and nobody takes it
+            begin(server)  # and nobody takes it
             *_, (_, _, given) = until(lambda: len(taken) > 3 and list(taken), 200)
             assert (given["job"], given["state"]) == ("job", "Late")
             assert "was due 1 minutes ago has not begun" in given["text"]
@@ -133,7 +129,44 @@ def test_a_run_that_fails_is_killed_goes_silent_or_never_begins_is_told_of(tmp_p
         assert not path.is_file() or b"planted" not in path.read_bytes(), path
 
 
+def begin(server, **job):
+    """Have a run begin now, with this in its job; its name."""
+    deployment = server.deployment()
+    said = {"state": {"type": "SCHEDULED"}, "parameters": {"job": deployment["parameters"]["job"] | job}}
+    return server.ask(f"deployments/{deployment['id']}/create_flow_run", said)["name"]
+
+
 def heartbeats(server, name):
     """The events by which a run of this name has said that it lives."""
     said = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]}}}
     return [one for one in server.ask("events/filter", said)["events"] if name in str(one["resource"])]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_that_is_served_or_deployed_tells_by_itself_whom_its_job_names(tmp_path):
+    write_job(tmp_path, world(tmp_path) | {"on_failure": {"webhook": "$HOOK"}})
+    with own_server(tmp_path / "home", None) as (url, _), hook() as (address, taken):
+        server = Server(url, tmp_path)
+        nowhere = [str(tmp_path / "nowhere.tif")]
+        serving = Serving(server, HOOK=address)
+        try:
+            begin(server, scenes=nowhere)
+            ((_, _, served),) = until(lambda: list(taken))
+        finally:
+            serving.end()
+        assert server.deploy("--pool", "nights", "--type", "process").returncode == 0
+        command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "nights"]
+        with (tmp_path / "worker.log").open("wb") as log:
+            around = server.environment() | {"HOOK": address}
+            worker = subprocess.Popen(command, cwd=tmp_path, env=around, stdout=log, stderr=log)
+        try:
+            begin(server, scenes=nowhere)
+            *_, (_, _, deployed) = until(lambda: len(taken) > 1 and list(taken))
+        finally:
+            worker.send_signal(signal.SIGINT)
+            worker.wait(60)
+    for given in (served, deployed):
+        assert (given["job"], given["exit_code"]) == ("job", 2)
+        assert "nowhere.tif" in given["text"]
+    assert len(taken) == 2
