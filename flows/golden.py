@@ -41,7 +41,7 @@ def again(job: Job, golden: Path) -> Iterator[tuple[Job, SceneEntry]]:
     with sentences(out):
         out.mkdir(parents=True)
     more = {"scenes": (entry,), "out": out, "aoi": had.aoi, "allow": (*job.allow, *had.allow), "products": frozenset()}
-    free = {"until": None, "max_scenes": None, "max_megapixels": None, "overwrite": False}
+    free = {"until": None, "max_scenes": None, "max_megapixels": None, "overwrite": False, "mirror": None}
     try:
         yield job.model_copy(update={**more, **free}), entry
     except GoldenError:

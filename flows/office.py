@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from flows.archive import Rations
+from flows.bucketed import mirrored
 from flows.crew import Crew
 from flows.lanes import Passage, Stage
 from flows.lines import holes_of, line
@@ -119,14 +120,15 @@ def run_scene(
     comes later ends the scene, and is its one sentence. `passage` is in the stage of opening; raises StoppedError where
     the run is being stopped.
     """
-    run = office.open(entry, rations)
-    try:
-        with run:
-            office.tell(run.plan.scene.name, run.settled.notes)
-            return _run_open(crew, run, listen, passage)
-    except MaskmillError as error:
-        kept = "What is done is kept, and the same command goes on from there."
-        return line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
+    with mirrored(office.job, entry.name) as follow:
+        run = office.open(entry, rations)
+        try:
+            with run, follow(run.folder, listen) as heard:
+                office.tell(run.plan.scene.name, run.settled.notes)
+                return _run_open(crew, run, heard, passage)
+        except MaskmillError as error:
+            kept = "What is done is kept, and the same command goes on from there."
+            return line(run, run.facts().as_dict(), False), [f"{entry.name} is not finished: {error.message} {kept}"]
 
 
 def _run_open(crew: Crew, run: SceneRun, listen: Listener, passage: Passage) -> tuple[dict[str, Any], list[str]]:

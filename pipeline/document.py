@@ -24,8 +24,8 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "tiles/*.tif}",
     "settle": "minutes, from 0",
     "model": "a zoo name, a folder with one .onnx file, or an .onnx file",
-    "out": "the folder that is to hold a folder for each scene, on a disk of this machine or a shared one; into a "
-    "bucket nothing is written yet",
+    "out": "the folder that is to hold a folder for each scene, on a disk of this machine or a shared one, or "
+    "s3://bucket/prefix, gs:// or az://",
     "bands": "a list of band numbers from 1, such as [4, 3, 2], or a file for each of the model's bands, such as "
     "{red: '*_B4.TIF', nir: {file: '*_B5.TIF', band: 1}}",
     "grid": "finest, coarsest or a band's name",

@@ -178,7 +178,10 @@ def asked_of(job: Job, plan: Plan) -> dict[str, Any]:
     }
     # Whose workers did it is nobody's business later on, and what they were called with may be secret.
     # Which scenes there were besides, and when they count, is no matter of this one.
-    return {**job.model_dump(mode="json", exclude={"cluster", "scenes", "settle", *Night.model_fields}), **absolute}
+    return {
+        **job.model_dump(mode="json", exclude={"cluster", "scenes", "settle", "mirror", "store", *Night.model_fields}),
+        **absolute,
+    }
 
 
 def _kept_scene(job: Job, plan: Plan) -> dict[str, Any]:

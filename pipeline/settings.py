@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from pipeline.night import Night
 from pipeline.origin import BucketOrigin, FolderOrigin, ListOrigin, MosaicOrigin, StacOrigin
+from pipeline.outside import Store, address_of, workshop_of
 
 FAILED, OUTSIDE, NODATA = 253, 254, 255  # what a pixel can be besides a class, in a raster of bytes
 TISSUE = "tissue"  # the area that a slide says itself; a file of that name is ./tissue
@@ -191,7 +192,14 @@ class Job(Night):
     model: Annotated[str, BeforeValidator(_path)] = Field(
         description="a zoo name, a folder with one .onnx file, or an .onnx file"
     )
-    out: Annotated[Path, BeforeValidator(_folder)] = Field(description="the folder that holds a folder for each scene")
+    out: Annotated[Path, BeforeValidator(_folder)] = Field(
+        description="the folder, or s3://bucket/prefix, that holds a folder for each scene"
+    )
+    mirror: str | None = Field(default=None, description="the bucket that `out` names; `out` is the workshop then")
+    store: Store = Field(
+        default=Store(),
+        description="of a bucket as `out`: endpoint, region, requester_pays, max_requests, workshop",
+    )
     card: dict[str, Any] = Field(default_factory=dict, description="what replaces parts of the model's card")
     bands: (
         Annotated[tuple[Whole, ...], Field(min_length=1)]
@@ -243,6 +251,14 @@ class Job(Night):
         default=False,
         description="build a result anew beside the old one; other: only one of another image, model or setting",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _to_a_bucket(cls, said: object) -> object:
+        """Where `out` is a bucket, results are made in a folder of this machine and followed there."""
+        if isinstance(said, dict) and (address := address_of(said.get("mirror") or said.get("out"))):
+            return {**said, "mirror": address, "out": workshop_of(address, said.get("store"))}
+        return said
 
     @property
     def far(self) -> bool:

@@ -35,7 +35,7 @@ _START_FIELD = 19  # proc(5): field 22 of stat, counted from the one after the n
 
 
 @dataclass(frozen=True, slots=True)
-class _Holder:
+class Holder:
     """What a lease says. Times are seconds since 1970; `place` is host, boot and process namespace."""
 
     owner: str
@@ -49,9 +49,11 @@ class _Holder:
     released: bool = False
 
     def to_bytes(self) -> bytes:
+        """As JSON."""
         return json.dumps(asdict(self), indent=1).encode()
 
     def describe(self) -> str:
+        """Who it is, and for how long, by this machine's clock."""
         since = datetime.fromtimestamp(self.since, UTC).isoformat(sep=" ", timespec="seconds")
         return (
             f"{self.owner} (process {self.pid} on {self.host}, since {since}, "
@@ -69,7 +71,7 @@ class Lease:
 
     """
 
-    def __init__(self, folder: Path, number: int, holder: _Holder, void_seconds: float) -> None:
+    def __init__(self, folder: Path, number: int, holder: Holder, void_seconds: float) -> None:
         self.folder = folder
         self.lost = threading.Event()
         self._number, self._holder, self._void_seconds = number, holder, void_seconds
@@ -106,7 +108,7 @@ class Lease:
             number = _highest(folder)
             if number:
                 _refuse_unless_void(folder, number, void_seconds)
-            holder = _myself(owner, renew_seconds)
+            holder = myself(owner, renew_seconds)
             mine = number + 1
             if put_if_absent(_path(folder, mine), holder.to_bytes()):
                 if _highest(folder) == mine:
@@ -165,7 +167,7 @@ class Lease:
     def _overdue(self) -> bool:
         return time.monotonic() - self._renewed > self._void_seconds
 
-    def _put(self, holder: _Holder, patience: float | None = None) -> None:
+    def _put(self, holder: Holder, patience: float | None = None) -> None:
         put_whole(_path(self.folder, self._number), holder.to_bytes(), patience=patience)
 
 
@@ -179,7 +181,7 @@ def demand_free(folder: Path) -> None:
 def _refuse_unless_void(folder: Path, number: int, void_seconds: float) -> None:
     """Return where the lease binds no one any more; raise LeaseError where it does."""
     holder = _read(folder, number)
-    if holder is None or holder.released or _dead(holder):
+    if holder is None or holder.released or dead(holder):
         return
     if time.time() - holder.renewed > void_seconds and _unchanged(folder, number, holder):
         return
@@ -189,7 +191,7 @@ def _refuse_unless_void(folder: Path, number: int, void_seconds: float) -> None:
     )
 
 
-def _unchanged(folder: Path, number: int, holder: _Holder) -> bool:
+def _unchanged(folder: Path, number: int, holder: Holder) -> bool:
     """Whether a lease stays as it is for longer than its holder takes to renew it."""
     end = time.monotonic() + 1.25 * holder.renew_seconds
     while time.monotonic() < end:
@@ -199,14 +201,15 @@ def _unchanged(folder: Path, number: int, holder: _Holder) -> bool:
     return True
 
 
-def _dead(holder: _Holder) -> bool:
+def dead(holder: Holder) -> bool:
     """Whether the holder's process is known to be gone: it was one of those seen from here, and is not."""
     return bool(holder.place) and holder.place == _place() and _started(holder.pid) != holder.started
 
 
-def _myself(owner: str, renew_seconds: float) -> _Holder:
+def myself(owner: str, renew_seconds: float) -> Holder:
+    """What a lease of this process says."""
     now, pid = time.time(), os.getpid()
-    return _Holder(owner, socket.gethostname(), _place(), pid, _started(pid), now, now, renew_seconds)
+    return Holder(owner, socket.gethostname(), _place(), pid, _started(pid), now, now, renew_seconds)
 
 
 def _place() -> str:
@@ -252,11 +255,11 @@ def _remove_below(folder: Path, number: int) -> None:
             remove(_path(folder, older))
 
 
-def _read(folder: Path, number: int) -> _Holder | None:
+def _read(folder: Path, number: int) -> Holder | None:
     """What a lease says; None where it is gone, or says nothing, which no run writes: files are put whole."""
     try:
         said = json.loads(_path(folder, number).read_bytes())
-        return _Holder(**{part.name: said[part.name] for part in fields(_Holder)})  # a later version may say more
+        return Holder(**{part.name: said[part.name] for part in fields(Holder)})  # a later version may say more
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
     except OSError as error:
