@@ -14,6 +14,7 @@ from enum import StrEnum
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from flows.bucketed import archived, bring_index
 from flows.listing import listed
 from flows.priority import Rank, Ranking
 from flows.quarantine import Left, left_alone, note_nights
@@ -165,6 +166,7 @@ def _index_of(job: Job) -> Index | _Nothing:
     from pipeline.catalog import update  # noqa: PLC0415  # Arrow's import is long for a job without an archive
     from pipeline.index import read_index  # noqa: PLC0415  # as above
 
+    bring_index(job)
     index = read_index(job.out)
     if index is None and job.out.is_dir():
         update(job.out, None)
@@ -255,7 +257,8 @@ def catalogued(job: Job, rows: list[dict[str, Any]]) -> None:
     out = job.out
     try:
         if rows and out.is_dir():
-            note_nights(out, rows, job.retry_after)
-            update(out, [row["scene"] for row in rows])
+            with archived(job):
+                note_nights(out, rows, job.retry_after)
+                update(out, [row["scene"] for row in rows])
     except MaskmillError as error:
         _log.warning("The catalogue is as it was: %s `maskmill catalogue %s` makes it anew.", error.message, out)

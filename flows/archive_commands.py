@@ -15,8 +15,10 @@ from flows.options import Json
 def catalogue(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> int:
     """Make the STAC catalogue of DIR and its index, scenes.parquet, anew from the ledgers."""
     from flows import screen
+    from flows.bucketed import demand_folder
     from pipeline.catalog import update
 
+    demand_folder(directory, "catalogue")
     made = update(directory, None).as_dict()
     if as_json:
         screen.emit({**made, "exit_code": COMPLETE})
@@ -32,8 +34,10 @@ def clean(
 ) -> int:
     """Remove what interrupted runs have left in DIR; results, and what a run would go on with, stay."""
     from flows import screen
+    from flows.bucketed import demand_folder
     from pipeline.leftovers import clean as cleaned
 
+    demand_folder(directory, "clean")
     found = cleaned(directory, dry_run)
     for sentence in found.held:
         screen.complain(sentence)
@@ -77,8 +81,11 @@ def compare(
 ) -> int:
     """Hold the masks of two folders against each other, scene by scene: agreement, areas, where they differ most."""
     from flows import screen
+    from flows.bucketed import demand_folder
     from models.compare import compare as compared
 
+    for folder in (a, b):
+        demand_folder(folder, "compare")
     found = compared(a, b)
     if page:
         from models.compare_page import write_page

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 from io import StringIO, TextIOWrapper
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
@@ -164,12 +163,14 @@ def plan(
 
 
 @app.command()
-def status(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: Json = False) -> int:
+def status(directory: Annotated[str, typer.Argument(metavar="DIR")], as_json: Json = False) -> int:
     """Say how far every scene in DIR is, from the ledgers alone; works while a run goes on."""
     from flows import screen
+    from flows.bucketed import here
     from flows.status import status_of
 
-    found = [one.as_dict() for one in status_of(directory)]
+    with here(directory) as ledgers:
+        found = [one.as_dict() for one in status_of(ledgers)]
     if as_json:
         screen.emit({"scenes": found, "exit_code": COMPLETE})
     else:
@@ -179,15 +180,17 @@ def status(directory: Annotated[Path, typer.Argument(metavar="DIR")], as_json: J
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="DIR/SCENE")],
+    folder: Annotated[str, typer.Argument(metavar="DIR/SCENE")],
     sample: Annotated[int, typer.Option(min=1, help="How many blocks to compute again.")] = 8,
     as_json: Json = False,
 ) -> int:
     """Compute a random sample of blocks again, and prove windows against one pass over a crop."""
     from flows import screen
+    from flows.bucketed import here
     from flows.tasks import verify_scene
 
-    report = verify_scene(folder, sample)
+    with here(folder, scene=True) as place:
+        report = verify_scene(place, sample)
     if as_json:
         screen.emit(report.as_dict())
     else:

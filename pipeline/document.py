@@ -37,6 +37,8 @@ _WORDS = {  # what to say where pydantic would tell of each kind that a value co
     "aoi": "tissue, a file of polygons or a mask, FILE:layer, or {file: area.gpkg, layer: fields}",
     "memory": "a size such as 800M or 8G",
     "overwrite": "true, false or other",
+    "store": "{endpoint: https://host, region: …, requester_pays: true, max_requests: 10000, workshop: DIR}, "
+    "credentials in the environment",
     "stop_at": 'a time of day, such as "06:00"',
     "on_failure": "{command: [program, argument, …]}, {webhook: https://…} or {webhook: $VARIABLE}, or both in one",
 }
@@ -47,7 +49,7 @@ _ORIGINS: dict[str, type[Origin]] = {
     "stac": StacOrigin,
     "mosaic": MosaicOrigin,
 }
-_UNSAID = frozenset({"cluster", "on_failure"})  # what holds secrets, perhaps, is not repeated
+_UNSAID = frozenset({"cluster", "on_failure", "store"})  # what holds secrets, perhaps, is not repeated
 
 
 def load_job(path: Path | None, flags: Mapping[str, Any]) -> Job:
@@ -141,7 +143,7 @@ def _anchored(key: str, value: object, folder: Path) -> object:
         return str(folder / value)
     if key == "cluster" and isinstance(value, dict) and isinstance(value.get("tls"), dict):
         return {**value, "tls": {name: folder / str(file) for name, file in value["tls"].items()}}
-    if whole := {"priority": _anchored_area, "on_failure": _anchored_command}.get(key):
+    if whole := {"priority": _anchored_area, "on_failure": _anchored_command, "store": _anchored_workshop}.get(key):
         return whole(value, folder)
     return _anchored_place("file", value, folder) if key == "aoi" and value != TISSUE else value
 
@@ -153,6 +155,13 @@ def _anchored_folder(value: object, folder: Path) -> object:
 def _anchored_area(value: object, folder: Path) -> object:
     """A part of `priority`, with the file that it names, if any."""
     return _anchored_place("area", value, folder) if isinstance(value, dict) else value
+
+
+def _anchored_workshop(value: object, folder: Path) -> object:
+    """What a job says of a store, with the folder in which results are made."""
+    if isinstance(value, dict) and isinstance(value.get("workshop"), str):
+        return {**value, "workshop": str(folder / value["workshop"])}
+    return value
 
 
 def _anchored_command(value: object, folder: Path) -> object:

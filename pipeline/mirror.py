@@ -158,8 +158,11 @@ class Mirror:
         report = self.folder.path / REPORT
         if self.folder.building.exists() or not report.exists():
             return
-        if self._whole and self._get(REPORT) == report.read_bytes():
-            return
+        if not (self._whole and self._get(REPORT) == report.read_bytes()):
+            self._put_products(report)
+        self._make_room()
+
+    def _put_products(self, report: Path) -> None:
         there = self._listed()
         files = [path for path in self.folder.path.rglob("*") if path.is_file() and not path.name.startswith(".")]
         keys = {path.relative_to(self.folder.path).as_posix(): path for path in files}
@@ -173,6 +176,12 @@ class Mirror:
         self.hold.check()
         self.bucket.put(self._key(REPORT), report)
         self._whole = True
+
+    def _make_room(self) -> None:
+        """Remove from the workshop what is large and lies there whole: another run fetches what it needs of it."""
+        shutil.rmtree(self.folder.published, ignore_errors=True)
+        for image in self.folder.path.glob("*.tif"):
+            image.unlink(missing_ok=True)
 
     def _clear(self) -> None:
         """Remove the old result: a reader finds no report from the first on, another machine a plan until the last."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-_ADDRESS = re.compile(r"(s3|gs|az)://([^/\s]+)(/[^\s]*)?")
+_ADDRESS = re.compile(r"(s3|gs|az)://[A-Za-z0-9][\w.-]+(/[\w.=+/ -]*)?")
 
 
 class Store(BaseModel):

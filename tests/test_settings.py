@@ -66,6 +66,8 @@ def test_a_job_file_says_all_that_flags_say(tmp_path):
         "max_scenes": 10,
         "max_megapixels": 2.5,
         "priority": [{"area": "now.gpkg", "layer": "fire"}, {"field": "cloud", "first": "highest"}, "newest"],
+        "mirror": "s3://bucket/nights",
+        "store": {"endpoint": "https://store", "region": "eu", "requester_pays": True, "max_requests": 9},
         "golden": "trusted/scene",
         "expect_min": 2,
         "retry_after": 3,
@@ -177,8 +179,9 @@ def test_what_is_missing_is_named(tmp_path, key):
         ({"attempts": 11}, "`attempts` cannot be 11"),
         ({"card": [1]}, "`card` cannot be [1]"),
         ({"out": 3}, "`out` cannot be 3"),
-        ({"out": "s3://bucket/x"}, "`out` cannot be an address: say the folder that is to hold"),
-        ({"out": "/vsis3/bucket/x"}, "into a bucket nothing is written yet"),
+        ({"out": "ftp://bucket/x"}, "`out` cannot be an address: say the folder that is to hold"),
+        ({"out": "/vsis3/bucket/x"}, "or s3://bucket/prefix, gs:// or az://"),
+        ({"store": {"endpoint": "http://me:hush@host"}}, "`store` cannot be what it is: say {endpoint: https://"),
         ({"overwrite": "perhaps"}, "`overwrite` cannot be 'perhaps'"),
     ],
 )
@@ -186,8 +189,18 @@ def test_a_wrong_value_is_told_in_one_sentence(tmp_path, wrong, said):
     assert said in complaint(written(tmp_path, LEAST | wrong))
 
 
-def test_an_out_in_a_bucket_is_refused_as_a_flag_too():
-    assert "into a bucket nothing is written yet" in complaint(None, **LEAST | {"out": "s3://bucket/x"})
+def test_an_out_in_a_bucket_is_made_in_a_workshop_of_its_own(tmp_path):
+    said = {**LEAST, "store": {"workshop": "shop"}}
+    job = load_job(written(tmp_path, said), {"out": "s3://bucket/x/"})
+    assert job.mirror == "s3://bucket/x"
+    assert job.out.parent == tmp_path / "shop"
+    assert Job.model_validate(job.model_dump(mode="json")) == job
+    other = load_job(written(tmp_path, said), {"out": "s3://bucket/y"})
+    assert other.out != job.out
+
+
+def test_an_address_with_a_password_is_refused_and_not_repeated():
+    assert "cannot be an address" in complaint(None, **LEAST | {"out": "s3://me:hush@bucket/x?key=hush"})
     assert "hush" not in complaint(None, **LEAST | {"out": "s3://me:hush@bucket/x?key=hush"})
 
 

@@ -118,13 +118,15 @@ class Bucket:
         """What lies below a folder, by names relative to it."""
         import obstore  # noqa: PLC0415  # as above
 
+        within = self.key(folder).rstrip("/")
+
         def listed() -> list[ObjectMeta]:
-            pages = obstore.list(self._store, self.key(folder), chunk_size=1000)
+            pages = obstore.list(self._store, within or None, chunk_size=1000)
             return [one for page in pages for one in page]
 
         found = self._ask(listed, f"{folder} cannot be listed in")
         self._count(len(found) // 1000)
-        skipped = len(self.key(folder)) + 1
+        skipped = len(within) + 1 if within else 0
         return {str(one["path"])[skipped:]: one for one in found}
 
     def delete(self, names: Iterable[str]) -> None:
