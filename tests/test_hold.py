@@ -1,4 +1,4 @@
-"""The hold on a scene of a bucket: one run has it; who is silent or dead loses it; where none can be had, it is said."""
+"""The hold on a scene: one run has it, who is silent or dead loses it; where none can be had, this is said."""
 
 import json
 import subprocess

@@ -31,7 +31,7 @@ _REASONS = {  # by what stands in an error or its name; the first that fits
     "NoSuchBucket": "there is no such bucket",
     "NotFound": "there is no such bucket or object",
     r"(?i)metadata|credential|imds|169\.254": "no credentials for it are given here, by the environment or a file",
-    r"(?i)error sending request|connect|timed out|timeout|dns": "no server answers there",
+    "(?i)error sending request|connection|connect error|operation timed out|dns error": "no server answers there",
 }
 Result = TypeVar("Result")
 
