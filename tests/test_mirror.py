@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from flows.bucketed import here
+from flows.status import status_of
 from flows.tasks import run_job
 from pipeline.document import load_job
 from pipeline.errors import IdentityError
@@ -116,3 +118,21 @@ def test_overwrite_replaces_what_lies_there(bucket, tmp_path):
     near = load_job(tmp_path / "here.yaml", {**other, "out": tmp_path / "other"})
     assert run_job(near).exit_code == 0
     assert pixels_there(bucket) == pixels_here(tmp_path / "other/scene0")
+
+
+def test_the_next_night_sees_in_the_bucket_what_is_done(bucket, tmp_path):
+    job = {**world(tmp_path, scenes=2), "cluster": "inline", "scenes": [{"folder": "in"}], "settle": 0}
+    (tmp_path / "in").mkdir()
+    job |= {"out": bucket.address, "store": {"workshop": str(tmp_path / "shop")}}
+    for number, names in enumerate([["scene0"], ["scene1"], []]):
+        for name in names:
+            shutil.copy(tmp_path / f"{name}.tif", tmp_path / "in")
+        done = run_job(load_job(write_job(tmp_path, job), {}))
+        assert [row["scene"] for row in done.scenes] == names
+        assert done.exit_code == 0
+        assert bucket.get("scenes.parquet")
+        shutil.rmtree(tmp_path / "shop")
+        items = [name for name in bucket.list("catalogue") if name.endswith(".item.json")]
+        assert len(items) == min(number + 1, 2)
+    with here(bucket.address) as ledgers:
+        assert [one.published for one in status_of(ledgers)] == [True, True]
