@@ -90,7 +90,8 @@ def line(run: SceneRun, report: dict[str, Any], already: bool) -> dict[str, Any]
         "device": report["device"],
         "margin": f"{report['margin']['pixels']} {report['margin']['kind']}",
         "failed": failed,
-        "out": str(run.folder.final),
+        "out": f"{run.job.mirror}/{run.plan.scene.name}" if run.job.mirror else str(run.folder.final),
+        **({"workshop": str(run.folder.final)} if run.job.mirror else {}),
         "report": {key: report[key] for key in _TOLD} | {"model": report["model"]["digest"]},
     }
 

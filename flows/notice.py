@@ -68,7 +68,7 @@ def _said(job: Job, name: str, began: float, report: Mapping[str, Any]) -> dict[
     return {
         "text": f"maskmill {name} ended with exit code {report['exit_code']}: {in_short(problems)}",
         "job": name,
-        "out": str(out),
+        "out": job.mirror or str(out),
         "exit_code": report["exit_code"],
         "counts": dict(Counter(line["state"] for line in report["scenes"])),
         "carried_over": report.get("carried_over", 0),

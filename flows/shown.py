@@ -53,8 +53,8 @@ def _reason(why: list[str]) -> str:
 
 def pictures_of(scenes: list[dict[str, Any]]) -> str:
     """The quicklooks of the first scenes that this run changed and that have one, as Markdown; "" without any."""
-    changed = (one for one in scenes if one["out"] and not one["state"].endswith("already"))
-    files = ((one, Path(one["out"]) / "quicklook.png") for one in changed)
+    changed = (one for one in scenes if one["quicklook"] and not one["state"].endswith("already"))
+    files = ((one, Path(one["quicklook"])) for one in changed)
     said, length = [], 0
     for one, file in islice(((one, file) for one, file in files if file.is_file()), PICTURES):
         picture = small(file)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -158,6 +159,7 @@ def _scene(line: Mapping[str, Any], problems: Sequence[str], night: Night, earli
         "state": state,
         "rank": "jump" if jumped and state == "complete" else state,
         "out": line["out"],
+        "quicklook": str(Path(line.get("workshop") or line["out"]) / "quicklook.png") if line["out"] else None,
         "why": [one for one in problems if one.startswith(f"{line['scene']} ")][:20],
         "jumps": jumped,
         "failed": line.get("failed", 0),

@@ -165,8 +165,8 @@ def _pictures(scenes: Iterable[Mapping[str, Any]]) -> list[Raw]:
     """The quicklooks of the first scenes that this night changed and that have one."""
     chosen: list[tuple[str, Path]] = []
     for one in scenes:
-        if one["out"] and not one["state"].endswith("already") and len(chosen) < PICTURES:
-            path = Path(one["out"]) / "quicklook.png"
+        if one["quicklook"] and not one["state"].endswith("already") and len(chosen) < PICTURES:
+            path = Path(one["quicklook"])
             if path.is_file():
                 chosen.append((f"{one['scene']}: {_STATES.get(one['rank'], one['rank'])}", path))
     with ThreadPoolExecutor(4) as pool:

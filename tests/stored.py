@@ -15,8 +15,11 @@ KEY, SECRET = "loopback-key-of-tests", "loopback-secret-of-tests"
 
 
 @contextmanager
-def stored(folder):
-    """Serve a folder's subfolders as buckets while the body runs; gives what the environment must say of it."""
+def stored(folder, remembered="0s"):
+    """Serve a folder's subfolders as buckets while the body runs; gives what the environment must say of it.
+
+    For so long it takes the folders for what it has seen of them; with 0 it slows down when much is written by it.
+    """
     rclone = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
@@ -32,7 +35,7 @@ def stored(folder):
             "--auth-key",
             f"{KEY},{SECRET}",
             "--dir-cache-time",
-            "0s",
+            remembered,
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from pipeline.outside import Store
 from pipeline.store.bucket import Bucket
 from pipeline.store.hold import Hold
 from pipeline.store.lease import myself
-from tests.stored import kept
+from tests.stored import kept, stored
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,19 @@ def test_a_holder_that_was_given_up_finds_out(bucket):
         with pytest.raises(LeaseError, match="has lost"):
             hold.check()
     assert json.loads(bucket.get(".leases/a/lease-000009.json"))["owner"] == "another"  # untouched by the loser
+
+
+def test_a_store_without_conditional_puts_is_named_once(tmp_path, monkeypatch, caplog):
+    with stored(tmp_path, remembered="5m") as said:
+        (tmp_path / "masks").mkdir()
+        for name, value in said.items():
+            monkeypatch.setenv(name, value)
+        bucket = Bucket("s3://masks/here", Store())
+        assert not bucket.conditional
+        for _ in range(2):
+            with Hold.acquire(bucket, "a"):
+                pass
+    assert caplog.text.count("has no conditional put") == 1
 
 
 def test_a_ceiling_on_requests_is_a_sentence(bucket):

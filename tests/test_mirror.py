@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import time
 
 import pytest
+import yaml
 
 from flows.bucketed import here
 from flows.status import status_of
@@ -16,9 +18,10 @@ from pipeline.document import load_job
 from pipeline.errors import IdentityError
 from pipeline.outside import Store
 from pipeline.store.bucket import Bucket
+from tests.disturbed import KINDS, disturbed
 from tests.images import quiet
 from tests.mill import COMMAND, last_json, maskmill, surroundings, world, write_job
-from tests.stored import kept
+from tests.stored import kept, stored
 
 pytestmark = quiet
 
@@ -71,7 +74,11 @@ def test_what_lies_in_the_bucket_is_what_lies_in_a_folder(bucket, tmp_path):
     shutil.rmtree(tmp_path / "shop")
     again = maskmill("run", "--job", job, "--json", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
-    assert last_json(again)["scenes"][0]["state"] == "complete already"
+    (row,) = last_json(again)["scenes"]
+    assert (row["state"], row["out"]) == ("complete already", f"{bucket.address}/scene0")
+    proof = maskmill("verify", f"{bucket.address}/scene0", "--json", cwd=tmp_path)
+    assert proof.returncode == 0, proof.stderr
+    assert last_json(proof)["differing"] == 0
     assert bucket.list("scene0") == before  # nothing was put again
 
 
@@ -98,6 +105,59 @@ def test_a_killed_run_goes_on_on_another_machine(bucket, tmp_path):
     assert pixels_there(bucket) == here
     report = json.loads(bucket.get("scene0/report.json"))
     assert report["blocks"]["failed"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_store_that_flaps_gets_the_same_bytes(bucket, tmp_path, seed):
+    """A run asks again; one that gives up says so, and the same command goes on."""
+    job, here = jobs(bucket, tmp_path, side=192)
+    with disturbed(os.environ["AWS_ENDPOINT_URL"], seed, share=0.3) as (address, faults):
+        for _ in range(10):
+            done = maskmill("run", "--job", job, "--json", cwd=tmp_path, AWS_ENDPOINT_URL=address)
+            assert "Traceback" not in done.stderr
+            if done.returncode == 0:
+                break
+            assert "again" in done.stderr, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert {kind for kind, count in faults.items() if count} == {None, *KINDS}
+    assert pixels_there(bucket) == here
+
+
+@pytest.mark.slow
+def test_a_store_without_conditional_puts_holds_the_same_bytes(tmp_path, monkeypatch):
+    (tmp_path / "store" / "masks").mkdir(parents=True)
+    with stored(tmp_path / "store", remembered="5m") as said:
+        for name, value in said.items():
+            monkeypatch.setenv(name, value)
+        bucket = Bucket("s3://masks/here", Store())
+        job, here = jobs(bucket, tmp_path)
+        done = maskmill("run", "--job", job, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("has no conditional put") == 1
+        assert pixels_there(bucket) == here
+
+
+@pytest.mark.parametrize("command", ["catalogue", "clean"])
+def test_what_works_in_folders_refuses_a_bucket(bucket, tmp_path, command):
+    done = maskmill(command, bucket.address, cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"`maskmill {command}` works in folders, not in a bucket" in done.stderr
+
+
+@pytest.mark.slow
+def test_in_prefect_with_a_golden_scene_and_a_notice(bucket, tmp_path):
+    path, here = jobs(bucket, tmp_path)
+    job = yaml.safe_load(path.read_text()) | {"golden": "out/scene0"}
+    job |= {"scenes": [*job["scenes"], "nowhere.tif"], "on_failure": {"command": ["sh", "-c", "cat > told"]}}
+    write_job(tmp_path, job)
+    prefect = {"PREFECT_HOME": str(tmp_path / "prefect")}
+    done = maskmill("run", "--job", "job.yaml", "--prefect", "--json", cwd=tmp_path, **prefect)
+    assert done.returncode == 3, done.stderr
+    assert pixels_there(bucket) == here
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["out"], told["counts"]) == (bucket.address, {"complete": 1})
+    assert "nowhere.tif" in told["problems"][0]
 
 
 def test_what_is_no_result_is_left_alone(bucket, tmp_path):
