@@ -106,19 +106,26 @@ def _announce(url: str, timing: Timing, times: list[datetime]) -> None:
     say(f"Serving {timing.name} at {url.removesuffix('/api')}; next: {timing.in_words(times)}. Ctrl-C ends it.")
 
 
+def _hear(signals: list[int]) -> None:
+    """Have SIGINT and SIGTERM noted, and nothing else done."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.append, number)
+
+
 async def _until_stopped(runner: Runner, process: subprocess.Popen[bytes] | None) -> int:
     """Run what is due until SIGINT or SIGTERM; then end the flow run that is going on. Gives the signal's number.
 
     Raises MaskmillError where our server ends, or the runner by itself.
     """
     signals: list[int] = []
+    # What the runner would do with a SIGTERM while it starts is to end with 0, amid its own coroutine.
+    runner.handle_sigterm = lambda *_: signals.append(signal.SIGTERM)  # type: ignore[method-assign]
+    _hear(signals)
     running = asyncio.ensure_future(runner.start())
     while not runner.started and not running.done():
         await asyncio.sleep(0.05)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, signals.append, number)
-        # ^ Only now: the runner installs a handler of its own, which cannot tell us about it.
+    _hear(signals)  # again: the runner has installed a handler of its own
     while not signals and not running.done() and (process is None or process.poll() is None):
         await asyncio.wait([running], timeout=LOOK_SECONDS)
     if not running.done():

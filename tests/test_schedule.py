@@ -42,6 +42,19 @@ def test_a_server_that_is_named_and_silent_is_refused(tmp_path, arguments):
 
 
 @pytest.mark.slow
+def test_a_schedule_that_is_stopped_while_it_starts_says_so(tmp_path):
+    write_job(tmp_path, world(tmp_path))
+    night = Night(tmp_path, cron="0 0 1 1 *")
+    try:
+        night.process.send_signal(signal.SIGTERM)  # it has announced itself, and Prefect's runner is only coming up
+        assert night.process.wait(60) == 143
+        assert gone(night.server)
+        assert "Traceback" not in night.log.read_text()
+    finally:
+        night.end()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(480)
 def test_the_schedule_makes_runs_never_two_at_once_and_goes_on_after_kill_9(tmp_path):
     write_job(tmp_path, world(tmp_path))
