@@ -1,4 +1,4 @@
-"""A proxy on loopback before a store: some requests are refused or cut off, some answers come late or are lost."""
+"""A proxy on loopback before a store: requests are refused, cut off, late or lost, or none is answered any more."""
 
 from __future__ import annotations
 
@@ -23,6 +23,42 @@ def disturbed(url, seed, share=0.1):
     connection ends without an answer. late: answered after a while.
     """
     draw, drawing, faults = random.Random(seed), threading.Lock(), Counter()
+
+    def fate():
+        with drawing:
+            fault = draw.choice(KINDS) if draw.random() < share else None
+            faults[fault] += 1
+        return fault
+
+    with _before(url, fate) as address:
+        yield address, faults
+
+
+@contextmanager
+def standing_still(url, after):
+    """Let so many requests pass while the body runs, and answer none that comes later; (address, event: one came)."""
+    left, counting, reached, over = after, threading.Lock(), threading.Event(), threading.Event()
+
+    def fate():
+        nonlocal left
+        with counting:
+            left -= 1
+            if left >= 0:
+                return None
+        reached.set()
+        over.wait()
+        return "cut"
+
+    with _before(url, fate) as address:
+        try:
+            yield address, reached
+        finally:
+            over.set()
+
+
+@contextmanager
+def _before(url, fate):
+    """Ask `fate` of each request, from many threads: one of KINDS, or None; yields the address."""
     there = urlsplit(url)
 
     class Handler(BaseHTTPRequestHandler):
@@ -33,9 +69,7 @@ def disturbed(url, seed, share=0.1):
 
         def _pass(self):
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            with drawing:
-                fault = draw.choice(KINDS) if draw.random() < share else None
-                faults[fault] += 1
+            fault = fate()
             if fault == "busy":
                 self.send_response(503)
                 self.send_header("Content-Length", "0")
@@ -74,7 +108,7 @@ def disturbed(url, seed, share=0.1):
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", faults
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()

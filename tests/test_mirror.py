@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 import yaml
@@ -18,7 +17,7 @@ from pipeline.document import load_job
 from pipeline.errors import IdentityError
 from pipeline.outside import Store
 from pipeline.store.bucket import Bucket
-from tests.disturbed import KINDS, disturbed
+from tests.disturbed import KINDS, disturbed, standing_still
 from tests.images import quiet
 from tests.mill import COMMAND, last_json, maskmill, surroundings, world, write_job
 from tests.stored import kept, stored
@@ -86,18 +85,22 @@ def test_what_lies_in_the_bucket_is_what_lies_in_a_folder(bucket, tmp_path):
 def test_a_killed_run_goes_on_on_another_machine(bucket, tmp_path):
     job, here = jobs(bucket, tmp_path, side=384)
     deaths, seen = 0, 0
-    for _ in range(40):
-        with (tmp_path / "said").open("w") as told:
-            process = subprocess.Popen([*COMMAND, "run", "--job", job], cwd=tmp_path, env=surroundings(), stderr=told)
-        began = len(bucket.list("scene0"))
-        while process.poll() is None and len(bucket.list("scene0")) <= began + 15:
-            time.sleep(0.02)
-        if process.poll() is not None:
-            break
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert "report.json" not in bucket.list("scene0")
-        shutil.rmtree(tmp_path / "shop")
+    for allowed in range(10, 2000, 30):
+        with (
+            standing_still(os.environ["AWS_ENDPOINT_URL"], allowed) as (address, reached),
+            (tmp_path / "said").open("w") as told,
+        ):
+            around = surroundings(AWS_ENDPOINT_URL=address)
+            process = subprocess.Popen([*COMMAND, "run", "--job", job], cwd=tmp_path, env=around, stderr=told)
+            while process.poll() is None and not reached.wait(0.1):
+                pass
+            if not reached.is_set():
+                break
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        if "report.json" in bucket.list("scene0"):  # it comes last
+            assert pixels_there(bucket) == here
+        shutil.rmtree(tmp_path / "shop", ignore_errors=True)
         deaths, seen = deaths + 1, max(seen, len(bucket.list("scene0")))
     assert process.returncode == 0, (tmp_path / "said").read_text()
     assert deaths > 3
