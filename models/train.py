@@ -63,7 +63,7 @@ def train(crops: Crops, classes: int, steps: int, seed: int, heard: Callable[[in
     torch.set_num_threads(1)  # sums split among threads depend on how many there are
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
-    network = UNet(len(crops.image), classes, WIDTHS)
+    network = UNet(len(crops.image), classes, WIDTHS, "batch", "nearest")
     averaged = copy.deepcopy(network)
     optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     places = crops.rare_places()

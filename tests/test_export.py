@@ -19,7 +19,7 @@ from pipeline.network.resolve import resolve_card  # noqa: E402
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(3)
-    made = UNet(3, 3, (4, 8, 8))
+    made = UNet(3, 3, (4, 8, 8), "batch", "nearest")
     made.train()
     with torch.no_grad():
         for _ in range(3):  # so that batch norm has seen something

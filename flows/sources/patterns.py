@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Self
 
-IMAGES = re.compile(
-    r"\.(tiff?|jp2|j2k|png|jpe?g|webp|bmp|nc4?|cdf|h5|hdf5?|he5|svs|ndpi|mrxs|scn|bif|vms|vmu|svslide|czi)$",
-    re.IGNORECASE,
-)
-"""Endings of what may be an image; a VRT is made of others, and is taken where it is named."""
+from pipeline.raster.naming import IMAGES
+
 ANYWHERE = "**"
 
 

@@ -7,6 +7,12 @@ from pathlib import Path
 
 from pipeline.errors import SceneError
 
+IMAGES = re.compile(
+    r"\.(tiff?|jp2|j2k|png|jpe?g|webp|bmp|gif|nc4?|cdf|h5|hdf5?|he5|svs|ndpi|mrxs|scn|bif|vms|vmu|svslide|czi)$",
+    re.IGNORECASE,
+)
+"""Endings of what may be an image; a VRT is made of others, and is taken where it is named."""
+
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 DELIVERED = frozenset({"MTD_MSIL1C.xml", "MTD_MSIL2A.xml"})
 _MTL = re.compile(r"_MTL(?=\.(?:txt|json|xml)$)", re.IGNORECASE)
