@@ -36,13 +36,18 @@ def calibrated(card: Card, scene: Scene) -> Card:
 
 
 def calibration_note(card: Card, scene: Scene) -> str | None:
-    """What to tell the user where the scene's own gain and offset count."""
-    if card.units != "reflectance" or scene.gain is None or scene.offset is None:
+    """What to tell the user of the scene's own gain and offset: that they count, or that they do not."""
+    if scene.gain is None or scene.offset is None:
         return None
     told = ", ".join(
         sorted({f"{gain:g} × raw + {offset:g}" for gain, offset in zip(scene.gain, scene.offset, strict=True)})
     )
-    return f"Reflectance is made as the image's own metadata say: {told}."
+    if card.units == "reflectance":
+        return f"Reflectance is made as the image's own metadata say: {told}."
+    return (
+        f"The image's metadata say what its numbers mean ({told}), and the card's scaling is of the raw numbers; it is "
+        "of reflectance with `units: reflectance` in the card."
+    )
 
 
 def measured_note(card: Card, fence: Inside | None) -> str | None:

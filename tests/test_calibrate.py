@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -185,3 +186,10 @@ def test_a_scene_that_says_its_reflectance_gives_the_mask_of_a_card_that_says_it
         assert run.plan.identity == identity
     with pytest.raises(SceneError, match="said neither by the image nor by the card"):
         opened(job.model_copy(update={"out": tmp_path / "third"}))
+    with rasterio.open(tmp_path / "scene.tif", "r+") as file:  # the file's own tags say it as well
+        file.scales, file.offsets = (0.002, 0.004, 0.002), (0.0, -0.1, 0.1)
+    run_here(job.model_copy(update={"out": tmp_path / "tags"}))
+    assert np.array_equal(read_mask(tmp_path / "tags/scene"), read_mask(tmp_path / "card/scene"))
+    raw = job_of(tmp_path, **said | {"units": None}).model_copy(update={"out": tmp_path / "raw"})
+    with opened(raw) as run:
+        assert any("scaling is of the raw numbers" in note for note in run.settled.notes)

@@ -105,6 +105,19 @@ def test_says_is_asked_for_where_the_last_operator_leaves_doubt():
 
 
 @pytest.mark.parametrize(
+    ("mode", "said"), [("nearest", "logits"), ("linear", "logits"), ("cubic", None), ("linear by a crop", None)]
+)
+def test_what_is_resized_is_what_it_was_unless_cubics_overshoot(mode, said):
+    model = network(2, 2, last="Resize")
+    attributes = {"mode": mode.split()[0]}
+    if "crop" in mode:
+        attributes["coordinate_transformation_mode"] = "tf_crop_and_resize"
+    resize = next(node for node in model.graph.node if node.op_type == "Resize")
+    resize.attribute.extend(onnx.helper.make_attribute(*each) for each in attributes.items())
+    assert answers(model, "mask") == said
+
+
+@pytest.mark.parametrize(
     ("overrides", "words"),
     [
         ({"bands": ["r", "g"]}, r"names 2 bands \(r, g\), and the network's input `image` takes 3 as NCHW"),

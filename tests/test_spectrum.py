@@ -8,6 +8,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from pipeline.errors import SceneError
+from pipeline.grid import Rect
 from pipeline.raster.opening import Wanted, open_image
 from pipeline.raster.reader import Reader
 from pipeline.raster.spectrum import called, places_of
@@ -79,3 +80,18 @@ def test_a_real_file_in_the_order_b_g_r_a_is_read_as_r_g_b():
     for path in found:
         assert open_image(str(path), Wanted(RGB)).bands == (3, 2, 1)
     assert found
+
+
+def test_numbers_of_a_palette_are_no_colours_unless_they_are_asked_for(tmp_path):
+    pixels = noise(1, 9, 11)
+    path = write_image(tmp_path / "a.tif", pixels, photometric="palette")
+    greys = {number: (number, number, number, 255) for number in range(256)}
+    for names in (RGB, ("grey",)):
+        with rasterio.open(path, "r+") as dataset:
+            dataset.write_colormap(1, greys | {7: (255, 0, 0, 255)})
+        with pytest.raises(SceneError, match=r"numbers in a palette: .* -expand rgb\), or say --bands 1"):
+            open_image(str(path), Wanted(names))
+    assert open_image(str(path), Wanted(("class",), numbers=(1,))).bands == (1,)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, greys)
+    np.testing.assert_array_equal(Reader(open_image(str(path), Wanted(("grey",)))).read(Rect(0, 0, 9, 11))[0], pixels)

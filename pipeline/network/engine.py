@@ -165,7 +165,9 @@ class Engine:
         try:
             return providers.start(fused, [CPU], self.threads)
         except ORT_ERRORS as error:
-            raise ModelError(f"ONNX Runtime cannot run the network: {providers.sentence(error)}.") from error
+            said = providers.sentence(error)
+            out = " Export it in float32, for operator sets up to 21." if "find an implementation" in said else ""
+            raise ModelError(f"ONNX Runtime cannot run the network: {said}.{out}") from error
 
     def _explained(self, error: Exception) -> BlockError:
         said = providers.sentence(error)

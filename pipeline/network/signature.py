@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from pipeline.errors import ModelError
 
@@ -124,6 +124,16 @@ def last_operator(model: ModelProto, output: str) -> str | None:
     """Which operator makes an output's numbers, before those that only move them."""
     makers = {name: node for node in model.graph.node for name in node.output}
     node = makers.get(output)
-    while node is not None and node.op_type in _PASSING:
+    while node is not None and (node.op_type in _PASSING or _between(node)):
         node = makers.get(node.input[0])
     return node.op_type if node is not None else None
+
+
+def _between(node: NodeProto) -> bool:
+    """Whether a node resizes, each number made from one neighbour or lying between several: not by cubics."""
+    said = {each.name: each.s for each in node.attribute}
+    return (
+        node.op_type in ("Resize", "Upsample")
+        and said.get("mode", b"nearest") != b"cubic"
+        and said.get("coordinate_transformation_mode") != b"tf_crop_and_resize"  # it has a number for what is outside
+    )

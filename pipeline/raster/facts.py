@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -108,6 +109,44 @@ def _held(value: float | None, dtype: np.dtype[Any]) -> float | None:
         return held if np.isinf(value) or not np.isinf(held) else None
     limits = np.iinfo(dtype)
     return float(value) if float(value).is_integer() and limits.min <= value <= limits.max else None
+
+
+def calibration_of(
+    dataset: DatasetReader, bands: tuple[int, ...]
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """(gain, offset) of each band by the file's own tags: physical = raw × gain + offset; None for both if it has none.
+
+    GDAL calls them scale and offset; NetCDF scale_factor and add_offset.
+    """
+    gain = tuple(float(dataset.scales[band - 1]) for band in bands)
+    offset = tuple(float(dataset.offsets[band - 1]) for band in bands)
+    said = set(gain) != {1.0} or set(offset) != {0.0}
+    return (gain, offset) if said and np.isfinite([gain, offset]).all() and all(gain) else (None, None)
+
+
+def coloured(dataset: DatasetReader) -> int | None:
+    """The first band whose pixels are numbers of colours in a palette, but for a palette of greys in their order."""
+    for band, what in zip(dataset.indexes, dataset.colorinterp, strict=True):
+        if what == ColorInterp.palette:
+            with suppress(ValueError):  # it has no palette after all
+                if any(colour[:3] != (number,) * 3 for number, colour in dataset.colormap(band).items()):
+                    return int(band)
+    return None
+
+
+def notes_of(dataset: DatasetReader) -> Iterator[str]:
+    """What a file holds besides the image that is read, and how a camera was held: each a sentence for the user."""
+    if dataset.driver == "GTiff" and len(dataset.subdatasets) > 1:
+        yield (
+            f"The file has {len(dataset.subdatasets)} pages, and the first is the image; write another out with "
+            "gdal_translate GTIFF_DIR:2:FILE, or all of them as bands of one file."
+        )
+    turned = dataset.tags().get("EXIF_Orientation", "1")
+    if turned != "1":
+        yield (
+            f"The camera was held another way (EXIF orientation {turned}): the image is read as it lies in the file, "
+            "and the mask lies so too."
+        )
 
 
 def masks_of(dataset: DatasetReader, bands: tuple[int, ...]) -> tuple[int, ...]:

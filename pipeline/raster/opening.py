@@ -11,7 +11,7 @@ from pipeline.errors import SceneError
 from pipeline.raster.access import environment, open_file
 from pipeline.raster.address import is_zarr, shown
 from pipeline.raster.delivery import BandFile, Layout
-from pipeline.raster.facts import alpha_of, names_of
+from pipeline.raster.facts import alpha_of, coloured, names_of
 from pipeline.raster.layout import layout_of
 from pipeline.raster.naming import scene_name
 from pipeline.raster.slide import is_slide
@@ -89,6 +89,11 @@ def _by_name(uri: str, wanted: Wanted, name: str, allow: Sequence[str]) -> Scene
     if not is_slide(Path(uri)):
         with environment(uri), open_file(uri, allow) as dataset:
             there, alpha = names_of(dataset), alpha_of(dataset)
+            if band := coloured(dataset):
+                raise SceneError(
+                    f"The image {shown(uri)} holds no colours but their numbers in a palette: write the colours out "
+                    f"(gdal_translate -expand rgb), or say --bands {band} if the network eats those numbers."
+                )
     numbers, note = places_of(wanted.names, there, alpha, shown(uri))
     scene = open_scene(uri, numbers, name, allow)
     return replace(scene, notes=(*scene.notes, note)) if note else scene

@@ -46,11 +46,10 @@ def percentiles(
 
 
 def _values(scene: Scene, fence: Inside | None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """(band, its finite values of valid pixels), piece by piece."""
+    """(band, its values of valid pixels), piece by piece."""
     for pixels, valid in seen(scene, fence):
         for band, whole in enumerate(pixels):
-            values = whole[valid]
-            yield band, values[np.isfinite(values)] if values.dtype.kind == "f" else values
+            yield band, whole[valid]
 
 
 def _keys(values: NDArray[Any]) -> NDArray[Any]:

@@ -24,6 +24,7 @@ from pipeline.raster.source import Scene
 
 Pixels = NDArray[Any]  # (band, row, col) in the scene's dtype
 Valid = NDArray[np.bool_]  # (row, col)
+_MOST = float(np.finfo(np.float32).max)  # networks eat float32: to them, float64 beyond it is infinity
 
 
 class Reader:
@@ -72,9 +73,9 @@ class Reader:
     def read(self, rect: Rect) -> tuple[Pixels, Valid]:
         """Return (pixels, valid) of a rectangle, which may reach beyond the scene: there it is reflected.
 
-        `pixels` is (band, row, col), C-contiguous, in the scene's dtype; NaN is replaced by 0. `valid` is (row, col):
-        false where any band is NaN or masked, or all bands that declare a nodata value have it. Raises BlockError
-        where the file cannot be read, ValueError for an empty rectangle.
+        `pixels` is (band, row, col), C-contiguous, in the scene's dtype; NaN and infinity are replaced by 0.
+        `valid` is (row, col): false where any band is NaN, infinite or masked, or all bands that declare a nodata value
+        have it. Raises BlockError where the file cannot be read, ValueError for an empty rectangle.
         """
         rows, cols, clip = _mirrored(self.scene, rect)
         if self._parts:
@@ -187,7 +188,7 @@ def _mirrored(scene: Scene, rect: Rect) -> tuple[NDArray[np.intp], NDArray[np.in
 
 
 def _judged(scene: Scene, raw: Pixels, masks: list[Pixels]) -> tuple[Pixels, Valid]:
-    """Tell valid pixels from others, drop the alpha band, and replace NaN by 0."""
+    """Tell valid pixels from others, drop the alpha band, and replace NaN and infinity by 0."""
     pixels = raw[: len(scene.bands)]
     valid = np.ones(raw.shape[1:], np.bool_)
     if scene.always_valid:
@@ -204,7 +205,7 @@ def _judged(scene: Scene, raw: Pixels, masks: list[Pixels]) -> tuple[Pixels, Val
         valid &= ~empty
     if pixels.dtype.kind == "f":
         for band in pixels:
-            missing = np.isnan(band)
+            missing = ~(np.abs(band) <= _MOST)
             valid &= ~missing
             band[missing] = 0
     return pixels, valid

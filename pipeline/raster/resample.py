@@ -76,15 +76,13 @@ def resampled(
     """Read a rectangle of the grid out of a raster.
 
     `read` gives (pixels (band, row, col), valid (row, col)) of a rectangle inside the raster, whose sides are `size`
-    (rows, cols). Returns the same of `rect`, in the raster's dtype; whole numbers are rounded, halves upwards. What
-    lies beyond the raster is invalid, and so is infinity. Pixels that are invalid hold 0.
+    (rows, cols), all of them finite. Returns the same of `rect`, in the raster's dtype; whole numbers are rounded,
+    halves upwards. What lies beyond the raster is invalid. Pixels that are invalid hold 0.
     """
     rows = Taps.of(rect.top, rect.bottom, scale[0], offset[0], size[0])
     cols = Taps.of(rect.left, rect.right, scale[1], offset[1], size[1])
     (top, bottom), (left, right) = rows.span, cols.span
     pixels, valid = read(Rect(top, left, bottom, right))
-    if pixels.dtype.kind == "f":  # infinity times no weight at all would be NaN
-        valid = valid & np.isfinite(pixels).all(axis=0)
     everywhere = bool(valid.all())
     weights = _gathered(valid.astype(np.float64), rows, cols, top, left)
     inside = weights > 0

@@ -20,10 +20,12 @@ from pipeline.raster.address import Address, address_of, shown
 from pipeline.raster.complaints import told_of
 from pipeline.raster.facts import (
     alpha_of,
+    calibration_of,
     crs_of,
     dtype_of,
     masks_of,
     nodata_of,
+    notes_of,
     taken_of,
     tile_bytes_of,
     tile_of,
@@ -209,7 +211,8 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
         alpha = alpha_of(dataset)
         chosen = _chosen(path, dataset, bands, alpha)
         crs, transform, ties = crs_of(path, dataset), transform_of(dataset), ties_of(dataset)
-        notes = (place_note(ties, crs, transform), _REMOTE if address.remote else None)
+        notes = (place_note(ties, crs, transform), _REMOTE if address.remote else None, *notes_of(dataset))
+        gain, offset = calibration_of(dataset, chosen)
         files = _files(address, dataset, allow)
         seal = seal_of(address, files)
         return Scene(
@@ -231,6 +234,8 @@ def open_scene(uri: str, bands: Sequence[int] | None, name: str | None = None, a
             ties=ties,
             allow=tuple(allow),
             notes=tuple(note for note in notes if note),
+            gain=gain,
+            offset=offset,
             seal=seal,
             taken=taken_of(dataset),
         )

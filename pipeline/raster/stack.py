@@ -42,7 +42,7 @@ def stacked(uri: str, name: str, bands: Sequence[tuple[str, BandFile]], grid: st
     parts = _parts(bands, name, allow)
     base = _base(parts, [one for one, _ in bands], grid, uri)
     layers = tuple(Layer(part, places, *_placed(base, part)) for part, places in parts)
-    gain, offset = _calibration(bands)
+    gain, offset = _calibration(bands, parts)
     dtype = np.result_type(*(part.dtype for part, _ in parts)).name
     if dtype not in DTYPES:
         kinds = ", ".join(sorted({part.dtype for part, _ in parts}))
@@ -145,12 +145,17 @@ def _fraction(number: float, span: int) -> Fraction | None:
     return None
 
 
-def _calibration(bands: Sequence[tuple[str, BandFile]]) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """(gain, offset), one number for each band; None for both unless every band has a gain."""
-    gains = tuple(file.gain for _, file in bands if file.gain is not None)
-    if len(gains) < len(bands):
-        return None, None
-    return gains, tuple(file.offset or 0.0 for _, file in bands)
+def _calibration(
+    bands: Sequence[tuple[str, BandFile]], parts: Sequence[Part]
+) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """(gain, offset), one number for each band: as they are named, else as its file says; None unless all have them."""
+    said = [(file.gain, file.offset or 0.0) for _, file in bands]
+    for part, places in parts:
+        for at, place in enumerate(places):
+            if said[place][0] is None and part.gain and part.offset:
+                said[place] = part.gain[at], part.offset[at]
+    gains = tuple(gain for gain, _ in said if gain is not None)
+    return (gains, tuple(offset for _, offset in said)) if len(gains) == len(bands) else (None, None)
 
 
 def _fingerprint(layers: Sequence[Layer], *calibration: tuple[float, ...] | None) -> str:

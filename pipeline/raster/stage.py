@@ -1,7 +1,7 @@
 """Staging: an image whose layout makes windows slow to read is written once as a tiled GeoTIFF, and that is read.
 
 The staged file has the same pixels in the bands wanted, and one mask with what the source's nodata, alpha, masks and
-NaN said. It counts only once it is renamed into place.
+NaN or infinity said. It counts only once it is renamed into place.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def stage(scene: Scene, folder: Path) -> Scene:
             with suppress(OSError):  # it is gone, renamed, or its folder could not be made: said above
                 partial.unlink()
     staged = open_scene(str(target), None, scene.name)
-    return replace(staged, fingerprint=scene.fingerprint)
+    return replace(staged, fingerprint=scene.fingerprint, gain=scene.gain, offset=scene.offset)
 
 
 def _each(scene: Scene, change: Callable[[int, Scene], Scene]) -> Scene:

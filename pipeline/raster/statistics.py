@@ -30,7 +30,7 @@ def statistics(
     shift: list[float | None] = [None] * bands  # a value of the band: numbers near 0 lose least
     for pixels, valid in seen(scene, fence):
         for band in range(bands):
-            values = _values(pixels, valid, band)
+            values = pixels[band][valid].astype(np.float64)
             if not values.size:
                 continue
             first = shift[band]
@@ -78,8 +78,3 @@ def pieces(scene: Scene) -> Iterator[Rect]:
     for top in range(0, scene.height, height):
         for left in range(0, scene.width, width):
             yield Rect(top, left, top + height, left + width).intersect(scene.rect)
-
-
-def _values(pixels: Pixels, valid: Valid, band: int) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = pixels[band][valid].astype(np.float64)
-    return values if pixels.dtype.kind != "f" else values[np.isfinite(values)]
