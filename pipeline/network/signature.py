@@ -57,7 +57,10 @@ def signature(model: ModelProto) -> Signature:
     inputs = [port for port in model.graph.input if port.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(port.name for port in inputs) or "none"
-        raise ModelError(f"The network has {len(inputs)} inputs ({names}); maskmill gives it one, the image.")
+        raise ModelError(
+            f"The network has {len(inputs)} inputs ({names}); maskmill gives it one, the image: export it with "
+            "what the others hold as constants."
+        )
     shape = shape_of(inputs[0])
     if len(shape) != 4:
         raise ModelError(
