@@ -17,6 +17,7 @@ import typer
 
 from flows import archive_commands, schedule_commands
 from flows.ending import COMPLETE, HOLES, NOT_STARTED, exit_code
+from flows.export_command import export
 from flows.model_commands import models
 from flows.options import (
     Aoi,
@@ -56,6 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models, name="models")
+app.command()(export)
 app.command()(archive_commands.catalogue)
 app.command()(archive_commands.clean)
 app.command()(archive_commands.compare)

@@ -1,120 +1,194 @@
-"""From torch to one ONNX file: the graph, proof that it says what torch says, the card inside, and its score."""
+"""From torch to ONNX: the graph, with as many sides open as the network allows.
+
+It takes a float32 image (n, bands, rows, cols), already scaled, and answers in float32 with the same n, rows and cols.
+"""
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
 import numpy as np
 import onnx
-import onnxruntime
 import torch
-from numpy.typing import NDArray
 from onnx import ModelProto
+from torch import nn
 
-from models import earth_water
-from models.evaluate import Matrix, confusion
-from models.unet import UNet
+from models.architecture import stride_of
+from models.parity import Pixels, Said, Speaker, speaker
 from pipeline.errors import ModelError
-from pipeline.grid import reflected
 from pipeline.network.card import Card
-from pipeline.network.field import field_of
-from pipeline.network.mlm import embed
+from pipeline.network.providers import ORT_ERRORS, sentence
 
 OPSET = 18
-CLOSE = 1e-4  # how far a logit may differ between torch and ONNX Runtime
-_INPUT, _OUTPUT = "image", "logits"
-_STRIPE = 400  # rows scored at a time
+INPUT = "image"
+_LEAST = 8  # px: an example's sides are multiples of this, or of the stride
+_OPEN: Mapping[int, str] = {0: "n", 2: "rows", 3: "cols"}
 
 
-def exported(network: UNet, bands: int) -> ModelProto:
-    """Export a trained network: float32 (n, bands, rows, cols) → logits (n, classes, rows, cols), all sides open.
+class Answering(nn.Module):  # type: ignore[misc, unused-ignore]
+    # ^ without torch installed, its classes are unknown to the type checker
+    """A network of logits with the activation of its card behind it: it answers in probabilities."""
 
-    Names of this machine's files, which the exporter notes at every node, are dropped. Raises ModelError where ONNX
-    Runtime's answer is further from torch's than 1e-4.
+    def __init__(self, network: nn.Module, card: Card) -> None:
+        super().__init__()
+        self.network = network
+        behind = {"softmax": nn.Softmax(dim=1), "sigmoid": nn.Sigmoid(), "none": nn.Identity()}
+        self.activation = behind[card.activation]
+        self.stride = stride_of(network)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Probabilities (n, channels, rows, cols) of pixels (n, bands, rows, cols); of values, these."""
+        answer: torch.Tensor = self.activation(self.network(pixels))
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An exported network, and why a side of it is not open; None where all are."""
+
+    model: ModelProto
+    fixed: str | None
+
+
+def exported(network: nn.Module, bands: int, answers: str = "logits", side: int | None = None) -> Graph:
+    """Export a network; its output is called what it `answers`.
+
+    Batch, rows and columns are open. With `side`, rows and columns are that many pixels, and they are 256 or so where
+    the network cannot be exported open, or does not run at another size. Names of this machine's files, which the
+    exporter notes at every node, are dropped. Raises ModelError where the network cannot be exported at all, or where
+    what it gives is no raster of the image's size.
     """
     network = network.eval()
-    example = torch.zeros(2, bands, 8 * network.stride, 8 * network.stride)
-    program = torch.onnx.export(
-        network,
-        (example,),
-        dynamo=True,
-        external_data=False,
-        opset_version=OPSET,
-        input_names=[_INPUT],
-        output_names=[_OUTPUT],
-        dynamic_shapes=({0: "n", 2: "rows", 3: "cols"},),
-        verbose=False,
-    )
-    if program is None:  # the older exporter alone gives nothing back
-        raise ModelError("torch exported no graph; install the torch that the extra `train` names.")
-    model: ModelProto = program.model_proto
-    _forget_where_it_was_made(model)
-    onnx.checker.check_model(model, full_check=True)
-    check_same(network, model, bands)
+    stride = stride_of(network)
+    if side is not None and (side < stride or side % stride):
+        raise ModelError(f"A side of {side} pixels does not suit the network: take a multiple of its stride, {stride}.")
+    _demand_raster(network, bands, stride)
+    if side is not None:
+        return Graph(_free_or_not(network, bands, answers, (side, side)), f"its sides are to be {side} pixels")
+    step = max(stride, _LEAST)
+    try:
+        model = _graph(network, (torch.zeros(2, bands, 8 * step, 10 * step), _OPEN), answers)
+        _run_at(model, bands, (1, 10 * step, 9 * step))
+        return Graph(model, None)
+    except ModelError as error:
+        whole = -(-256 // stride) * stride
+        return Graph(_free_or_not(network, bands, answers, (whole, whole)), error.message)
+
+
+def _free_or_not(network: nn.Module, bands: int, answers: str, sides: tuple[int, int]) -> ModelProto:
+    """Export with these sides, the batch open where that can be."""
+    try:
+        model = _graph(network, (torch.zeros(2, bands, *sides), {0: "n"}), answers)
+        _run_at(model, bands, (3, *sides))
+    except ModelError:
+        model = _graph(network, (torch.zeros(1, bands, *sides), {}), answers)
+        _run_at(model, bands, (1, *sides))
     return model
 
 
-def check_same(network: UNet, model: ModelProto, bands: int) -> float:
-    """Give the largest difference between both answers, over sides that the exporter did not see.
+def noise(model: ModelProto, bands: int, stride: int) -> Iterator[Pixels]:
+    """Two batches of normally distributed pixels, of sides that the exporter did not see where they are open."""
+    random, step = np.random.default_rng(0), max(stride, _LEAST)
+    count, rows, cols = (model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value for axis in (0, 2, 3))
+    for sides in ((1, 8 * step, 12 * step), (3, 10 * step, 8 * step)):
+        shape = (count or sides[0], bands, rows or sides[1], cols or sides[2])
+        yield random.normal(size=shape).astype(np.float32)
 
-    Raises ModelError where it is more than 1e-4, or where the answer is not finite.
-    """
-    session = _session(model)
-    random = np.random.default_rng(0)
-    worst = 0.0
-    for count, rows, cols in ((1, 8, 12), (3, 16, 10)):
-        sides = (count, bands, rows * network.stride, cols * network.stride)
-        pixels = random.normal(size=sides).astype(np.float32)
+
+def spoken(network: nn.Module) -> Speaker:
+    """A network as torch runs it."""
+
+    def say(pixels: Pixels) -> Said:
         with torch.no_grad():
-            expected = network(torch.from_numpy(pixels)).numpy()
-        worst = float(np.maximum(worst, np.abs(_run(session, pixels) - expected).max()))  # nan stays nan, unlike max
-    if not worst <= CLOSE:
-        raise ModelError(f"ONNX Runtime's answer is {worst:g} from torch's; at most {CLOSE:g} is allowed.")
-    return worst
+            answer: Said = network(torch.from_numpy(pixels)).numpy()
+        return answer
+
+    return say
 
 
-def embedded(model: ModelProto, card: Card) -> ModelProto:
-    """Put the card into the model, so that one file is the whole of it."""
-    return embed(model, card)
+def _graph(network: nn.Module, example: tuple[torch.Tensor, Mapping[int, str]], answers: str) -> ModelProto:
+    """Export with the sides open that the example names. Raises ModelError with torch's reason."""
+    pixels, opened = example
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                network,
+                (pixels,),
+                dynamo=True,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[answers],
+                dynamic_shapes=(dict(opened),),
+                verbose=False,
+            )
+        if program is None:  # the older exporter alone gives nothing back
+            raise ModelError("torch exported no graph; install the torch that the extra `train` names.")
+        model: ModelProto = program.model_proto
+        _forget_where_it_was_made(model)
+        onnx.checker.check_model(model, full_check=True)
+    except (torch.onnx.OnnxExporterError, RuntimeError, ValueError, onnx.checker.ValidationError) as error:
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise ModelError(f"torch cannot export the network with {_named(opened)} open: {cause[:300]}") from error
+    return model
 
 
-def score(model: ModelProto, card: Card) -> Matrix:
-    """Confusion matrix of `earth-water` on the half of the globe that it never saw, as the pipeline would tile it.
-
-    Stripes overlap by the network's margin and columns beyond the half are shown to it too, so that no pixel's answer
-    depends on where the stripes lie. Raises ModelError where the network is not bounded.
-    """
-    field = field_of(model, card.output)
-    if not field.bounded:
-        raise ModelError(f"The network mixes all its pixels and has no margin to score it with: {field.unbounded}")
-    image = earth_water.blue_marble()
-    _, height, width = image.shape
-    truth, unseen = earth_water.truth(height, width), earth_water.held_out(width)
-    shift, factor = (numbers[:, None, None] for numbers in card.affine(None))
-    session, margin, stride = _session(model), field.margin, field.stride
-    cols = reflected(unseen.start - margin, _aligned(unseen.stop, stride) + margin, width)
-    matrix = np.zeros((len(card.classes),) * 2, np.int64)
-    for top in range(0, height, _STRIPE):
-        rows = reflected(top - margin, top + _STRIPE + margin, height)
-        pixels = (image[:, rows][:, :, cols].astype(np.float32) - shift) * factor
-        found = _run(session, pixels[None])[0].argmax(axis=0).astype(np.uint8)
-        core = found[margin:-margin, margin:-margin][: height - top, : unseen.stop - unseen.start]
-        matrix += confusion(truth[top : top + _STRIPE, unseen], core, len(card.classes))
-    return matrix
+def _run_at(model: ModelProto, bands: int, sides: tuple[int, int, int]) -> None:
+    """Raise ModelError where the graph does not run at (n, rows, cols), or answers in other sides."""
+    pixels = np.zeros((sides[0], bands, *sides[1:]), np.float32)
+    try:
+        found = speaker(model)(pixels)
+    except ORT_ERRORS as error:
+        raise ModelError(f"ONNX Runtime cannot run the network on {sides}: {sentence(error)}.") from error
+    if (found.shape[0], *found.shape[2:]) != sides:
+        raise ModelError(f"The network answers {sides} pixels with {found.shape}.")
 
 
-def _aligned(position: int, stride: int) -> int:
-    """The next multiple of the stride."""
-    return -(-position // stride) * stride
+def _demand_raster(network: nn.Module, bands: int, stride: int) -> None:
+    """Raise ModelError unless the network answers an image with one raster of its size."""
+    step = max(stride, _LEAST)
+    sides = (2, bands, 8 * step, 10 * step)
+    try:
+        with torch.no_grad():
+            found = network(torch.zeros(sides))
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"The network cannot take an image of {sides}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if not isinstance(found, torch.Tensor):
+        said = list(found[0] if isinstance(found, list) and found else found)
+        what = "it finds objects" if {"boxes", "scores"} <= set(map(str, said)) else "these are several answers"
+        raise ModelError(
+            f"The network answers with {', '.join(map(str, said))}: {what}, and what is exported here answers with one "
+            "raster of classes or values."
+        )
+    if found.ndim != 4 or (found.shape[0], *found.shape[2:]) != (sides[0], *sides[2:]):
+        raise ModelError(
+            f"The network answers an image of {sides} with {tuple(found.shape)}; a mask has the image's batch, rows "
+            "and columns."
+        )
 
 
-def _session(model: ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's advice to itself; what matters is raised."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)
 
 
-def _run(session: onnxruntime.InferenceSession, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    answer: NDArray[np.float32] = session.run([_OUTPUT], {_INPUT: pixels})[0]
-    return answer
+def _named(opened: Mapping[int, str]) -> str:
+    return ", ".join(opened.values()) or "no side"
 
 
 def _forget_where_it_was_made(model: ModelProto) -> None:

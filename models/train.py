@@ -21,10 +21,13 @@ from torch.nn import functional
 
 from models import earth_water
 from models.crops import IGNORED, Crops
+from models.earth_water_score import score
 from models.evaluate import iou
-from models.export import embedded, exported, score
+from models.export import exported, noise, spoken
+from models.parity import compared, speaker
 from models.unet import UNet, parameters
 from pipeline.errors import MaskmillError
+from pipeline.network.mlm import embed
 
 logger = logging.getLogger(__name__)
 
@@ -136,14 +139,15 @@ def make_earth_water(out: Path, steps: int, seed: int) -> None:
     """Train, score on the half never seen, and write one file that holds network and card."""
     network = train(earth_water_crops(), len(earth_water.CLASSES), steps, seed, _say)
     logger.info("%d parameters trained", parameters(network))
-    model = exported(network, bands=3)
+    model = exported(network, bands=3).model
+    compared(spoken(network), speaker(model), noise(model, 3, network.stride), "noise").demand()
     matrix = score(model, earth_water.card({}))
     scores = {
         f"IoU {name}, western half": round(float(v), 4)
         for name, v in zip(earth_water.CLASSES, iou(matrix), strict=True)
     }
     logger.info("%s", scores)
-    out.write_bytes(embedded(model, earth_water.card(scores)).SerializeToString(deterministic=True))
+    out.write_bytes(embed(model, earth_water.card(scores)).SerializeToString(deterministic=True))
 
 
 def main() -> int:

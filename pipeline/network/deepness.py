@@ -1,11 +1,11 @@
-"""The metadata keys of QGIS Deepness, read as entries of a card, so that its models work unchanged.
+"""The metadata keys of QGIS Deepness: read as entries of a card, so that its models work here, and said of a card.
 
 Each value is JSON (class names of old models: a Python literal). Deepness takes bytes, divides them by 255, subtracts
 `standardization_mean` and divides by `standardization_std`; it puts no activation after the network.
 
-Not taken over: `tiles_overlap` (the margin or the job says it), `seg_small_segment` (polygons are not made here), and
-that Deepness lets no class win below `seg_thresh` where there are several; here the most probable wins. A Regressor's
-`reg_output_scaling` is told and not applied.
+Not taken over on reading: `tiles_overlap` (the margin or the job says it), `seg_small_segment` (masks are not smoothed
+here), and that Deepness lets no class win below `seg_thresh` where there are several; here the most probable wins. A
+Regressor's `reg_output_scaling` is told and not applied.
 
 Keys: https://qgis-plugin-deepness.readthedocs.io, "Adding metadata to ONNX model"
 """
@@ -15,12 +15,15 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from pipeline.errors import ModelError, SettingsError
+from pipeline.network.card import Card
 from pipeline.network.signature import Signature
 
 _MARKS = {"model_type", "standardization_mean", "standardization_std", "seg_thresh", "reg_output_scaling"}
+_MOST_OVERLAP = 80  # %: what is left must be worth a window
 _CHANNELS = 3  # red, green and blue, in this order, are what Deepness is given by default
 
 
@@ -54,7 +57,7 @@ def read_deepness(
             entries["window"] = said[key]
     if kind == "Regressor":
         return entries | {"says": "values", "activation": "none"}, _untouched(said, source)
-    if "seg_thresh" in said:
+    if said.get("seg_thresh"):  # 0 is none at all
         entries["threshold"] = said["seg_thresh"]
     for key in ("names", "class_names"):
         if key in said:
@@ -68,6 +71,50 @@ def _untouched(said: Mapping[str, Any], source: str) -> list[str]:
     if factor == 1:
         return []
     return [f"{source} would have the values multiplied by {factor}; they are kept as the network says them."]
+
+
+def unsaid(card: Card) -> str | None:
+    """Why Deepness' keys cannot say a card, so that it would make another mask; None where they can."""
+    if card.dtype not in (None, "uint8"):
+        return f"it takes images of bytes, and the network {card.dtype}"
+    if card.layout != "NCHW":
+        return f"it gives channels first, and the network takes {card.layout}"
+    if card.needs_statistics or card.scaling.kind == "window" or card.clip or (card.affine(None)[1] <= 0).any():
+        return "it knows no scaling but a mean and a standard deviation of each band"
+    if card.says == "logits":
+        return "it puts no activation behind the network, which says logits"
+    if card.activation == "sigmoid" and card.channels > 1:
+        return "of several channels it takes the largest, and here none may be there"
+    return None
+
+
+def to_deepness(card: Card, side: int | None, overlap: float) -> dict[str, str]:
+    """Say a card in Deepness' keys, each value JSON; for a card of which nothing is `unsaid`.
+
+    `side` is that of a window, in pixels, and `overlap` the part of it that is shared with the next. Noughts switch off
+    what is not done here: a least probability where there are several classes, and a median filter over the mask.
+    """
+    shift, factor = card.affine(None)
+    values = card.says == "values"
+    said: dict[str, Any] = {
+        "model_type": "Regressor" if values else "Segmentor",
+        "class_names": {str(entry.index): entry.name for entry in card.classes},
+        "standardization_mean": [_short(number / 255) for number in shift.tolist()],
+        "standardization_std": [_short(1 / (number * 255)) for number in factor.tolist()],
+        "tiles_overlap": min(_MOST_OVERLAP, ceil(100 * overlap)),
+        **({"resolution": _short(card.resolution * 100)} if card.resolution else {}),
+        **({"tile_size": side, "tiles_size": side} if side else {}),
+    }
+    if values:
+        said["reg_output_scaling"] = 1.0
+    else:
+        said |= {"seg_thresh": card.threshold if card.activation == "sigmoid" else 0, "seg_small_segment": 0}
+    return {key: json.dumps(value, ensure_ascii=False, allow_nan=False) for key, value in said.items()}
+
+
+def _short(number: float) -> float:
+    """Seven digits, which is what float32 holds."""
+    return float(f"{number:.7g}")
 
 
 _READ = _MARKS | {"class_names", "names", "resolution", "tiles_size", "tile_size"}

@@ -15,15 +15,15 @@ from pipeline.errors import ModelError
 from pipeline.network.graph import reads
 
 
-def halved(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Make a copy in float16, its input and output too; shapes must have been inferred.
+def halved(model: onnx.ModelProto, ends: bool = True) -> onnx.ModelProto:
+    """Make a copy in float16, with `ends` its input and output too; shapes must have been inferred.
 
     A weight beyond float16's range becomes the last number within. Raises ModelError where the converter fails.
     """
     made = onnx.ModelProto()
     made.CopyFrom(model)
     try:
-        convert_float_to_float16(made, disable_shape_infer=True)  # in place
+        convert_float_to_float16(made, keep_io_types=not ends, disable_shape_infer=True)  # in place
     except (AssertionError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise ModelError(
             f"The network cannot be brought to float16 ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
