@@ -20,6 +20,7 @@ FEW_BLOCKS = 16  # below this many, smaller blocks keep all workers busy to the 
 ENOUGH_BLOCKS = 64  # from this many on, a worker that has one block more than another matters little
 SMALL_BLOCK = 1024  # px: below, the hull's rim costs more reading than the even shares save
 COARSEST = 16  # px: ONNX Runtime sums in another order on feature maps smaller than this
+WORTH_EVENING = 0.98  # of what the network would see: above, a core of a usual side is kept
 OVERLAP = 0.25  # of the window, blended with its neighbour, unless the job says otherwise
 BLEND_WINDOW = 512  # px, where neither job, card nor graph names one
 
@@ -139,6 +140,23 @@ def _core_for(longest: int, stride: int, margin: int) -> int:
     while core // 2 >= max(longest, least) and (core // 2) % stride == 0:
         core //= 2
     return core
+
+
+def evened(grid: Grid) -> Grid:
+    """The grid with cores at most as large, of which whole ones nearly fill the scene: the network sees less beyond it.
+
+    Windows at the far edges are computed whole, which on a scene of a few cores is much of the work. To be taken only
+    where windows decide no pixel.
+    """
+    if grid.zoom != 1:
+        return grid
+    least = max(grid.stride, COARSEST * grid.stride - 2 * grid.margin, grid.core // 2)
+    counts = zip((grid.height, grid.width), grid.cores, strict=True)
+    sides = {rounded_up(-(-side // (count + more)), grid.stride) for side, count in counts for more in (0, 1)}
+    cores = grid.block // grid.core
+    laid = [replace(grid, core=side, block=side * cores) for side in sides if least <= side < grid.core]
+    best = min(laid, key=lambda one: (one.computed(), -one.core), default=grid)
+    return best if best.computed() <= WORTH_EVENING * grid.computed() else grid
 
 
 def cores_to_try(grid: Grid, block: int | None) -> list[int]:

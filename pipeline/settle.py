@@ -48,7 +48,7 @@ from pipeline.raster.source import Scene
 from pipeline.raster.stage import as_staged, reason_to_stage, to_stage
 from pipeline.resolution import zoom_of
 from pipeline.settings import Job
-from pipeline.sides import block_of, bytes_held, bytes_read, paces_of, threads_for
+from pipeline.sides import block_of, bytes_held, bytes_read, evenly, paces_of, threads_for
 from pipeline.tune import Trial, Tuner
 
 
@@ -167,6 +167,7 @@ def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choic
     probe = tuner.probe(network, one, job.device.value, taken.batch if taken else job.batch)
     at_once = taken.at_once if taken and not job.far else cores
     if not frozen:
+        grid, probe = evenly(job, network, grid, margin, probe)
         grid = block_of(job, view, grid, probe, tuner, at_once, partial(bytes_held, view, products, network.card))
     agreed = _agreed(Trial(network, view, *affine, probe.device, job.precision), grid.window, probe, tuner, frozen)
     choices = Choices(grid.core, grid.block, margin, *affine, probe.device, probe.numeric_class, agreed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pipeline.budget import allowed, block_bytes, publish_bytes
 from pipeline.grid import Grid, Stitch
-from pipeline.lay import ENOUGH_BLOCKS, cores_to_try
+from pipeline.lay import ENOUGH_BLOCKS, cores_to_try, evened
 from pipeline.network.card import Card
 from pipeline.network.cuda import gpu_count
 from pipeline.pace import Pace
@@ -48,6 +48,18 @@ def paces_of(
     ]
     worth = max(LEAST_TUNING, min(seconds * TUNING_SHARE, MOST_TUNING)) if seconds >= WORTH_TUNING else 0.0
     return tuner.paces(network, recipes, probe.device, at_once, worth)
+
+
+def evenly(job: Job, network: Network, grid: Grid, margin: Margin, probe: Probe) -> tuple[Grid, Probe]:
+    """The grid with cores that divide the scene evenly, where windows decide no pixel, and the probe by its window.
+
+    Smaller windows than were tried take less memory and time: no other probe is needed. A GPU's window stays: how its
+    rate goes with the side is not known.
+    """
+    if margin.kind is not Kind.EXACT or job.window or job.block or network.side or probe.device != "cpu":
+        return grid, probe
+    even = evened(grid)
+    return even, replace(probe, seconds=probe.seconds * even.window**2 / grid.window**2)
 
 
 def block_of(

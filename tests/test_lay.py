@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ModelError, SettingsError
 from pipeline.grid import Grid, Stitch
-from pipeline.lay import COARSEST, lay_grid, narrower, rounded_up, stated_margin
+from pipeline.lay import COARSEST, evened, lay_grid, narrower, rounded_up, stated_margin
 from pipeline.network.field import Field
 from pipeline.plan import Kind, Margin, Network, Plan, recipe_of
 from pipeline.settings import Job
@@ -183,3 +183,30 @@ def test_smaller_windows_are_those_of_a_grid_and_keep_the_order_of_sums(field, s
         plan = less
     if kind is Kind.EXACT and core % (2 * field.stride) == 0:
         assert plan.grid.core < core or core // 2 + 2 * margin.pixels < COARSEST * field.stride
+
+
+# Cores that divide a scene evenly
+
+
+@given(
+    height=st.integers(1, 20_000),
+    width=st.integers(1, 20_000),
+    stride=st.sampled_from([1, 4, 8, 32]),
+    cores=st.integers(1, 4),
+    margin=st.integers(0, 4),
+)
+def test_even_cores_are_a_grid_in_which_the_network_sees_no_more(height, width, stride, cores, margin):
+    core = 512 if stride < 32 else 1024
+    grid = Grid(height, width, stride, core, margin * stride, cores * core)
+    even = evened(grid)
+    assert even == grid or even.computed() < grid.computed()
+    assert grid.core // 2 <= even.core <= grid.core
+    assert even.block // even.core == cores
+    assert even is grid or even.window >= COARSEST * stride  # where sums keep their order
+
+
+def test_cores_of_the_globe_fill_it():
+    # 2700 rows are two cores of 1024 and 652 more
+    even = evened(Grid(2700, 5400, 8, 1024, 56, 1024))
+    assert (even.core, even.cores) == (904, (3, 6))
+    assert even.computed() / (2700 * 5400) < 1.28
