@@ -4,6 +4,7 @@ Each run is a process of its own, with its own session, folder, environment and 
 takes to import are shared. Used by tests that run the command dozens of times.
 """
 
+import atexit
 import json
 import os
 import resource
@@ -106,6 +107,7 @@ def _be(asked):
     except SystemExit as end:
         code = end.code
     finally:
+        atexit._run_exitfuncs()  # as at any process's end: what has started a daemon ends it
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
