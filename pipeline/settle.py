@@ -143,9 +143,8 @@ def before_the_first_block() -> Iterator[None]:
 def settle(job: Job, network: Network, scene: Scene, tuner: Tuner, frozen: Choices | None, cores: int) -> Settled:
     """Decide everything about one scene; what the folder has frozen is obeyed.
 
-    `cores` are those of this machine, or the threads of somebody else's workers.
-
-    Raises an InputError where something does not fit: bands, window, block, margin, device.
+    `cores` are those of this machine, or the threads of somebody else's workers. Raises an InputError where something
+    does not fit: bands, window, block, margin, device.
     """
     demand_bands(network.card, scene)
     interest = interest_of(job, scene)
