@@ -81,6 +81,24 @@ def small_unet(seed: int = 0, classes: int = 3, pooled: bool = False) -> onnx.Mo
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
+HUGE = np.finfo(np.float32).max
+"""A pixel that is a number, of which what `brittle` gives says infinity."""
+
+
+def brittle(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network, but that numbers overflow in it: of scaled pixels beyond 1e30 it says what is not finite."""
+    made = onnx.ModelProto.FromString(model.SerializeToString())
+    name, numbers = made.graph.input[0].name, {"more": 1e9, "less": 1e-9}
+    for node in made.graph.node:
+        node.input[:] = ["as it was" if one == name else one for one in node.input]
+    made.graph.initializer.extend(
+        numpy_helper.from_array(np.array(number, np.float32), one) for one, number in numbers.items()
+    )
+    made.graph.node.insert(0, helper.make_node("Mul", ["much more", "less"], ["as it was"]))
+    made.graph.node.insert(0, helper.make_node("Mul", [name, "more"], ["much more"]))
+    return made
+
+
 def small_card(classes: int = 3) -> Card:
     """The card of `small_unet`."""
     said = {

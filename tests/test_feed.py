@@ -33,7 +33,7 @@ from pipeline.settings import Job
 from pipeline.store.record import Record, State
 from pipeline.store.sink import Sink
 from pipeline.work import close_bench, run_block
-from tests.oracle import noise, opened, save_model, save_scene, small_unet
+from tests.oracle import HUGE, brittle, noise, opened, save_model, save_scene, small_unet
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ def feed(client, plan, blocks, attempts, hands, **more):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("feed")
-    save_model(place / "model.onnx", small_unet())
+    save_model(place / "model.onnx", brittle(small_unet()))
     pixels = noise(250, 250).astype(np.float32)
-    pixels[0, 70, 70] = np.inf  # in block 5: what the network makes of it is not finite
+    pixels[0, 70, 70] = HUGE  # in block 5: what the network makes of it is not finite
     save_scene(place / "scene.tif", pixels)
     return place
 
