@@ -20,6 +20,7 @@ from distributed.scheduler import KilledWorker
 from distributed.security import Security
 
 from flows.cluster import ENVIRONMENT, SETTINGS, quiet
+from flows.growth import grows
 from flows.hand import Terms, greet
 from flows.upkeep import kept
 from pipeline.carried import carried, keep, lacks
@@ -55,13 +56,7 @@ def far_cluster(asked: Scheduler | ClusterClass, workers: int | None) -> Iterato
 
 @contextmanager
 def _connected(asked: Scheduler) -> Iterator[Client]:
-    where = urlsplit(asked.address)
-    if where.scheme == "tcp" and where.hostname not in _LOOPBACK:
-        _log.warning(
-            "The scheduler at %s is reached without encryption: whoever can reach it too can run programs on its "
-            "workers. Use tls:// and certificates.",
-            asked.address,
-        )
+    _warn_of_plain(asked.address)
     files = asked.tls
     try:
         security = (
@@ -85,6 +80,16 @@ def _connected(asked: Scheduler) -> Iterator[Client]:
         yield client
 
 
+def _warn_of_plain(address: str) -> None:
+    where = urlsplit(address)
+    if where.scheme == "tcp" and where.hostname not in _LOOPBACK:
+        _log.warning(
+            "The scheduler at %s is reached without encryption: whoever can reach it too can run programs on its "
+            "workers. Use tls:// and certificates.",
+            address,
+        )
+
+
 @contextmanager
 def _started(asked: ClusterClass, workers: int | None) -> Iterator[Client]:
     module, _, name = asked.path.rpartition(".")
@@ -100,12 +105,12 @@ def _started(asked: ClusterClass, workers: int | None) -> Iterator[Client]:
             with interrupts_held():
                 cluster: Any = stack.enter_context(kind(**arguments))
                 if asked.adapt:
-                    cluster.adapt(minimum=asked.adapt.minimum, maximum=asked.adapt.maximum)
+                    grows(cluster, asked.adapt.minimum, asked.adapt.maximum)
                 elif workers:
                     cluster.scale(workers)
                 client = stack.enter_context(Client(cluster, set_as_default=False))
-                if not asked.adapt:
-                    stack.enter_context(kept(cluster))
+                stack.enter_context(kept(cluster))
+            _warn_of_plain(_address(client))
         except Exception as error:  # anything: it is another's code
             said = " ".join(str(error).split()) or type(error).__name__
             raise ClusterError(f"{asked.path} does not start ({said}); see `cluster: arguments`.") from error

@@ -17,6 +17,7 @@ import yaml
 from distributed.security import Security
 
 import flows
+from flows import far as farming
 from flows.far import Threads, demand_alike, far_cluster, send_model
 from flows.feed import Feed
 from flows.hand import Terms, Versions
@@ -348,6 +349,15 @@ def test_a_plain_address_of_another_machine_is_warned_about(caplog):
     assert "without encryption" in caplog.text
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_class_whose_scheduler_other_machines_reach_is_warned_about(own, caplog, monkeypatch):
+    if not own:
+        monkeypatch.setattr(farming, "_LOOPBACK", frozenset())  # tests listen nowhere else
+    said = {"n_workers": 1, "host": "127.0.0.1", "dashboard_address": None}
+    with far_cluster(ClusterClass.model_validate({"class": "distributed.LocalCluster", "arguments": said}), None):
+        assert ("without encryption" in caplog.text) != own
+
+
 def test_arguments_may_name_the_environment_and_are_not_shown(monkeypatch):
     monkeypatch.setenv("MANY", "x")
     asked = ClusterClass.model_validate(
@@ -360,6 +370,8 @@ def test_arguments_may_name_the_environment_and_are_not_shown(monkeypatch):
 
 
 # The examples
+
+OF_THE_CLUSTER = {"security", "shared_temp_directory", "log_directory", "scheduler_options"}
 
 
 @pytest.mark.parametrize(
@@ -375,6 +387,7 @@ def test_every_example_is_a_job_and_its_cluster_could_be_called_so(path):
     kind = getattr(pytest.importorskip(package), name)
     inspect.signature(kind).bind(**job.cluster.arguments)
     if path.stem == "slurm":
-        script = kind.job_cls(scheduler="tcp://127.0.0.1:1", name="one", **job.cluster.arguments).job_script()
+        said = {name: job.cluster.arguments[name] for name in set(job.cluster.arguments) - OF_THE_CLUSTER}
+        script = kind.job_cls(scheduler="tcp://127.0.0.1:1", name="one", **said).job_script()
         assert "--nthreads 1 " in script
         assert "--lifetime 225m" in script
