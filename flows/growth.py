@@ -39,12 +39,14 @@ class _JobOf:
         return next((name.removesuffix(end) for end in self.suffixes if end and name.endswith(end)), name)
 
 
-class ByJobs(Adaptive):
+class ByJobs(Adaptive):  # its annotations are of other types than Dask itself gives: hence each "override" below
     """Dask's own, which counts workers, and cancels a whole job where one of its workers is one too many.
 
     With a minimum of one and two workers in each job it would cancel each job before its workers come, and ask for it
     again, for ever. This counts jobs instead.
     """
+
+    cluster: SpecCluster
 
     def __init__(self, cluster: SpecCluster, minimum: int, maximum: int, **more: Any) -> None:  # noqa: ANN401  # Dask's
         ends = suffixes(cluster)
@@ -53,36 +55,36 @@ class ByJobs(Adaptive):
         super().__init__(cluster, minimum=fewest, maximum=max(fewest, most), worker_key=_JobOf(ends), **more)
 
     @property
-    def plan(self) -> set[Hashable]:
+    def plan(self) -> set[Hashable]:  # type: ignore[override]
         """Jobs that were asked for."""
         return set(self.cluster.worker_spec)
 
     @property
-    def requested(self) -> set[Hashable]:
+    def requested(self) -> set[Hashable]:  # type: ignore[override]
         """Those of them that the queue was told of."""
         return self.plan & set(self.cluster.workers)
 
     @property
-    def observed(self) -> set[Hashable]:
+    def observed(self) -> set[Hashable]:  # type: ignore[override]
         """Those of them that have workers."""
         known = jobs(self.cluster)
         return {known[name] for name in self.cluster.observed if name in known}
 
     async def target(self) -> int:
         """How many jobs there should be."""
-        return -(-int(await super().target()) // self.size)
+        return -(-int(await super().target()) // self.size)  # type: ignore[no-untyped-call]
 
-    async def workers_to_close(self, target: int) -> list[Hashable]:
+    async def workers_to_close(self, target: int) -> list[Hashable]:  # type: ignore[override]
         """Jobs whose workers have least to do, beyond so many."""
         known = jobs(self.cluster)
         idle = await super().workers_to_close(target * self.size)
         return list({known[name] for name in idle if name in known})
 
-    async def scale_up(self, n: int) -> None:
+    async def scale_up(self, n: int) -> None:  # type: ignore[override]
         """Ask for jobs until there are so many."""
         SpecCluster.scale(self.cluster, n)
 
-    async def scale_down(self, workers: list[Hashable]) -> None:
+    async def scale_down(self, workers: list[Hashable]) -> None:  # type: ignore[override]
         """Cancel jobs, their workers retired first."""
         known: Mapping[Hashable, Hashable] = jobs(self.cluster)
         await super().scale_down([name for name, job in known.items() if job in workers])
