@@ -82,7 +82,7 @@ def job_of(given: Mapping[str, Any], path: Path | None) -> Job:
 
     flags = {name: given[name] for name in FLAGS if given[name] not in (None, (), [])}
     if "bands" in flags:
-        flags["bands"] = _numbers("--bands", flags["bands"])
+        flags["bands"] = numbers_of("--bands", flags["bands"])
     if "products" in flags:
         flags["products"] = [name.strip() for name in flags["products"].split(",")]
     job = load_job(path.resolve() if path else None, flags)
@@ -99,7 +99,8 @@ def warm_child() -> Child:
     return child
 
 
-def _numbers(flag: str, text: str) -> list[int]:
+def numbers_of(flag: str, text: str) -> list[int]:
+    """The numbers that a flag lists. Raises SettingsError where it lists none."""
     from pipeline.errors import SettingsError
 
     if not re.fullmatch(r"\d+(\s*,\s*\d+)*", text.strip()):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline import cog, outlines, paint, quicklook
+from pipeline import cog, outlines, quicklook
 from pipeline.budget import cores, threads_of
 from pipeline.folder import Folder
 from pipeline.grid import Rect
@@ -53,14 +53,14 @@ class Ahead:
             pool = ThreadPoolExecutor(min(threads_of(plan.grid, plan.products), cores()))
             stack.callback(pool.shutdown, cancel_futures=True)
             submit = pool.submit
-        image = submit(quicklook.image_of, plan.scene, within)
+        image = submit(quicklook.image_of, plan.scene, plan.network.card, within)
         site = Site.of(folder.building, folder.stage, plan.products, plan.grid)
         return cls(Making.begin(site, submit, done), image, stack)
 
     def picture(self, plan: Plan, within: Rect | None) -> NDArray[np.uint8]:
         """The picture of the scene; made here where its maker died."""
         if self.image.cancelled() or self.image.exception() is not None:
-            return quicklook.image_of(plan.scene, within)
+            return quicklook.image_of(plan.scene, plan.network.card, within)
         return self.image.result()
 
     def close(self) -> None:
@@ -90,8 +90,7 @@ def publish(
             outlines.write(Sink(folder.building), plan.scene, plan.georef, legend, folder.products, count)
     with watch("quicklook.png"):
         picture, fold = ahead.picture(plan, facts().settled.interest.extent), facts().fold
-        painting = paint.paint(folder.products, plan.network.card, fold.counts, plan.grid.scene.area, picture.shape[:2])
-        quicklook.draw(picture, painting, plan.scene.name, folder.products / "quicklook.png")
+        quicklook.draw(picture, plan.scene, plan.network.card, fold.counts, folder.products)
     demand_unchanged(plan.scene)  # what was drawn is of the image that was done
     files = {path.name: shard_at(path) for path in sorted(folder.products.iterdir())}
     for name in files:

@@ -1,146 +1,106 @@
-"""One picture for a person in a hurry: image, mask and overlay side by side, with a legend."""
+"""One picture for a person in a hurry: image, mask and overlay side by side, with scale bar and legend."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from fractions import Fraction
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pipeline.errors import BlockError, SceneError
 from pipeline.grid import Rect
-from pipeline.paint import Painting
-from pipeline.raster.access import PUBLISH_CACHE_BYTES, environment, open_file
-from pipeline.raster.complaints import GDAL_ERRORS
-from pipeline.raster.overview import overview
+from pipeline.network.card import Card
+from pipeline.paint import Key, Painting, paint
+from pipeline.raster.access import environment
+from pipeline.raster.glimpse import Size, glimpse
 from pipeline.raster.source import Scene
-from pipeline.store.objects import sentences
+from pipeline.raster.spectrum import natural
+from pipeline.scalebar import bar_of
+from pipeline.sheet import Panel, picture_size, sheet
+from pipeline.store.objects import put_whole
 
-SIDE = 640  # px: the longer side of each of the three pictures
-GAP, LINE = 12, 22
 LOW, HIGH = 2, 98  # percentiles that become black and white
 OPACITY = 0.45
 PNG_LEVEL = 3  # half the seconds of zlib's own 6 for a file that is 6 % larger
-PART_BYTES = PUBLISH_CACHE_BYTES // 2  # of a row of tiles, which has to stay in the cache beside what else is in it
 
 
-def picture_size(scene: Scene) -> tuple[int, int]:
-    """(rows, cols) of each of the three pictures."""
-    factor = max(scene.height, scene.width) / SIDE
-    return max(1, round(scene.height / factor)), max(1, round(scene.width / factor))
+def picture_of(
+    scene: Scene, places: Sequence[int], view: Rect, size: Size, within: Rect | None = None
+) -> NDArray[np.uint8]:
+    """A rectangle of a scene as a picture (row, col, RGB) of the three of its bands at `places`, or of one.
 
-
-def image_of(scene: Scene, within: Rect | None = None) -> NDArray[np.uint8]:
-    """The scene as a picture (row, col, RGB): its first three bands, or the first, stretched between two percentiles.
-
-    Read at the picture's size, from overviews where the file has some, else from every tile: on a large scene this
-    takes as long as reading it, so it is done while something else waits for the disk. Black where invalid; all black
-    where the image cannot be read, whose blocks are named holes by then. What lies beyond `within` is black and not
-    read, unless the image is a slide.
+    Each is stretched between two percentiles; bands of bytes together, so that colours stay what they are. Black where
+    invalid. What lies beyond `within` is black and not read, unless the image is a slide. Raises BlockError and
+    SceneError where the image cannot be read.
     """
-    size = picture_size(scene)
     picture = np.zeros((*size, 3), np.uint8)
-    try:
-        if scene.levels or scene.layers:
-            places = [0, 1, 2] if len(scene.bands) >= 3 else [0, 0, 0]
-            shown = tuple(layer for layer in scene.layers if set(places) & set(layer.places))
-            factor = Fraction(max(size), max(scene.height, scene.width))
-            looked, valid = overview(replace(scene, layers=shown), factor)
-            raw, valid = looked[places, : size[0], : size[1]].astype(np.float64), valid[: size[0], : size[1]]
-        else:
-            bands = list(scene.bands[:3]) if len(scene.bands) >= 3 else [scene.bands[0]] * 3
-            with environment(scene.uri), open_file(scene.uri, scene.allow) as file:
-                frame = _frame(scene, size, within or scene.rect)
-                parts = [_read(file, bands, *part) for part in _upright_parts(scene, size, frame)]
-            raw, valid = (_placed(np.concatenate(all_of, axis=-1), size, frame) for all_of in zip(*parts, strict=True))
-    except (BlockError, SceneError, *GDAL_ERRORS):
-        return picture
-    valid &= np.isfinite(raw).all(axis=0)
+    raw, valid = glimpse(scene, places, view, size, within)
     if not valid.any():
         return picture
-    for number, band in enumerate(raw):
-        low, high = np.percentile(band[valid], [LOW, HIGH])
-        spread = high - low or 1.0
-        picture[..., number] = np.where(valid, np.clip((band - low) / spread, 0, 1) * 255, 0)
+    ends = np.array([np.percentile(band[valid], [LOW, HIGH]) for band in raw])
+    if scene.dtype == "uint8":
+        ends[:] = ends[:, 0].min(), ends[:, 1].max()
+    for number in range(3):
+        place = min(number, len(raw) - 1)
+        low, high = ends[place]
+        picture[..., number] = np.where(valid, np.clip((raw[place] - low) / (high - low or 1.0), 0, 1) * 255, 0)
     return picture
 
 
-def _frame(scene: Scene, size: tuple[int, int], within: Rect) -> Rect:
-    """The picture's pixels that show a rectangle of the scene."""
-    (rows, cols), (height, width) = size, scene.rect.shape
-    top, left = within.top * rows // height, within.left * cols // width
-    return Rect(top, left, -(-within.bottom * rows // height), -(-within.right * cols // width))
+def image_of(scene: Scene, card: Card, within: Rect | None = None) -> NDArray[np.uint8]:
+    """The picture of a whole scene whose bands are those of a card: red, green and blue, the first three, or the first.
 
-
-def _placed(part: NDArray[Any], size: tuple[int, int], frame: Rect) -> NDArray[Any]:
-    """A part (…, row, col) of the picture where it belongs; 0 around it."""
-    whole = np.zeros((*part.shape[:-2], *size), part.dtype)
-    whole[..., *frame.slices()] = part
-    return whole
-
-
-def _upright_parts(scene: Scene, size: tuple[int, int], frame: Rect) -> Iterator[tuple[Window, tuple[int, int]]]:
-    """(window of the scene, its size in the picture) of a frame of the picture, from left to right.
-
-    GDAL reads a smaller picture line by line. A part is so narrow that its row of tiles stays in the cache
-    meanwhile, or each tile would be decoded once for every line that it holds.
+    On a large scene without overviews this takes as long as reading it, so it is done while something else waits for
+    the disk. All black where the image cannot be read, whose blocks are named holes by then.
     """
-    across = -(-scene.width // scene.tile[1])
-    count = min(across, frame.width, -(-across * scene.tile_bytes // PART_BYTES))
-    edges = [frame.left + frame.width * number // count for number in range(count + 1)]
-    factor = scene.width / size[1]
-    top, bottom = (row * scene.height / size[0] for row in (frame.top, frame.bottom))
-    for left, right in pairwise(edges):
-        yield Window(left * factor, top, (right - left) * factor, bottom - top), (frame.height, right - left)
+    size = picture_size(scene.height, scene.width)
+    try:
+        return picture_of(scene, natural([band.name for band in card.bands]), scene.rect, size, within)
+    except (BlockError, SceneError):
+        return np.zeros((*size, 3), np.uint8)
 
 
-def _read(
-    file: DatasetReader, bands: Sequence[int], window: Window, size: tuple[int, int]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Bands (band, row, col) and validity (row, col) of a window at another size."""
-    # rasterio reads bands of several types one by one only
-    alike = len({file.dtypes[band - 1] for band in bands}) == 1
-    together = [list(bands)] if alike else [[band] for band in bands]
+def read_raster(file: DatasetReader, bands: Sequence[int], window: Window | None, size: Size) -> NDArray[Any]:
+    """Bands (band, row, col) of a mask, or of a window of it, at another size, from its overviews."""
     how: dict[str, Any] = {"window": window, "resampling": Resampling.nearest}
-    read = [file.read(some, out_shape=(len(some), *size), **how) for some in together]
-    return np.concatenate(read).astype(np.float64), file.dataset_mask(out_shape=size, **how) > 0
+    raster: NDArray[Any] = file.read(list(bands), out_shape=(len(bands), *size), **how)
+    return raster
 
 
-def draw(image: NDArray[np.uint8], painting: Painting, title: str, target: Path) -> None:
-    """Draw `target`, a PNG, from the image's picture and that of the finished result, of the same size.
+def compose(image: NDArray[np.uint8], painting: Painting, scene: Scene, view: Rect, caption: str = "") -> Image.Image:
+    """The sheet of the image's picture, the painting of the same size, and one over the other."""
+    shows = painting.shows[..., None]
+    overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painting.picture, image).astype(np.uint8)
+    panels = (Panel(scene.name, image), Panel(painting.title, painting.picture), Panel("overlay", overlay))
+    return sheet(panels, bar_of(scene, view, image.shape[1]), caption, painting.entries)
 
-    Raises RoomError where the disk is full, SettingsError for other refusals.
+
+def as_png(picture: Image.Image) -> bytes:
+    """A picture as a PNG's bytes, always the same."""
+    written = BytesIO()
+    picture.save(written, format="PNG", compress_level=PNG_LEVEL)
+    return written.getvalue()
+
+
+def draw(image: NDArray[np.uint8], scene: Scene, card: Card, counts: Mapping[int, int], folder: Path) -> None:
+    """Draw a folder's quicklook.png from the image's picture and the GeoTIFFs that lie there.
+
+    `counts` are pixels by value of the mask. Raises RoomError where the disk is full, SettingsError for other refusals.
     """
-    painted, shows = painting.picture, painting.shows[..., None]
-    overlay = np.where(shows, (1 - OPACITY) * image + OPACITY * painted, image).astype(np.uint8)
-    sheet = _sheet([image, painted, overlay], [title, painting.title, "overlay"], painting.entries)
-    with sentences(target):
-        sheet.save(target, format="PNG", compress_level=PNG_LEVEL)
-
-
-def _sheet(
-    pictures: Sequence[NDArray[np.uint8]], titles: Sequence[str], entries: Sequence[tuple[tuple[int, int, int], str]]
-) -> Image.Image:
-    rows, cols = pictures[0].shape[:2]
-    cols_drawn = max(cols, 160)
-    width = len(pictures) * (cols_drawn + GAP) + GAP
-    sheet = Image.new("RGB", (width, rows + 3 * GAP + LINE * (1 + len(entries))), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for number, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
-        left = GAP + number * (cols_drawn + GAP)
-        pen.text((left, GAP // 2), title[: cols_drawn // 8], fill="black", font=font)
-        sheet.paste(Image.fromarray(picture), (left, LINE + GAP // 2))
-    for number, (colour, words) in enumerate(entries):
-        top = rows + LINE + 2 * GAP + number * LINE
-        pen.rectangle((GAP, top, GAP + 16, top + 14), fill=colour, outline="black")
-        pen.text((GAP + 26, top - 2), words, fill="black", font=font)
-    return sheet
+    key, size = Key.of_card(card), image.shape[:2]
+    with environment(), rasterio.open(folder / "mask.tif") as file:
+        mask = read_raster(file, key.bands, None, size)
+    if card.says == "values":
+        with environment(), rasterio.open(folder / "values.tif") as file:
+            painting = paint(read_raster(file, [1], None, size), key, counts, scene.rect.area, mask[0])
+    else:
+        painting = paint(mask, key, counts, scene.rect.area)
+    put_whole(folder / "quicklook.png", as_png(compose(image, painting, scene, scene.rect)))

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
+from rasterio.warp import transform as transformed
 
 from pipeline.grid import Rect
+from pipeline.raster.complaints import GDAL_ERRORS
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -23,6 +25,7 @@ _NUMBER = r"\s*([-+.\deE]+)\s*"
 _ELLIPSOID = re.compile(
     rf'(?:ELLIPSOID|SPHEROID)\["(?:[^"]|"")*",{_NUMBER},{_NUMBER}(?:,\s*LENGTHUNIT\["(?:[^"]|"")*",{_NUMBER})?'
 )
+_WGS84 = 6378137.0, math.sqrt((2 - 1 / 298.257223563) / 298.257223563)  # semi-major axis in metres, eccentricity
 
 
 @lru_cache(maxsize=64)
@@ -89,6 +92,45 @@ def resolution(crs: str | None, transform: Transform | None, height: int) -> flo
         areas = row_areas(crs, transform, height // 2, height // 2 + 1)
         area = float(areas[0]) if areas is not None else None
     return math.sqrt(area) if area else None
+
+
+def step(crs: str | None, transform: Transform | None, row: float, col: float) -> float | None:
+    """Metres on the ground from one pixel to the next of its row, at a place of the image; None where nobody can say.
+
+    On an ellipsoid it is √((N cos φ Δλ)² + (M Δφ)²), N and M the radii of curvature in the prime vertical and in the
+    meridian (Snyder, "Map Projections: A Working Manual", 1987, equations 4-18 to 4-20). The place of a projected CRS
+    is found on WGS 84, so that a map's own distortion, as that of Web Mercator, is no part of it; of one that has no
+    way there, not being of the Earth, it is the map's unit.
+    """
+    known = units(crs) if crs else None
+    if crs is None or known is None or transform is None:
+        return None
+    a, b, c, d, e, f = transform
+    xs, ys = ([at * col + by * row + zero + half for half in (0.0, at)] for at, by, zero in ((a, b, c), (d, e, f)))
+    if known[0]:
+        degree, shape = known[1], _ellipsoid(crs)
+    else:
+        xs, ys = _geographic(crs, xs, ys)
+        degree, shape = math.pi / 180, _WGS84
+        if not np.isfinite([*xs, *ys]).all():
+            return math.hypot(a, d) * known[1]
+    if shape is None:
+        return None
+    axis, eccentricity = shape
+    latitude = math.radians(90) if abs(ys[0] * degree) > math.pi / 2 else ys[0] * degree
+    squared = 1 - (eccentricity * math.sin(latitude)) ** 2
+    across = axis / math.sqrt(squared) * math.cos(latitude) * (xs[1] - xs[0]) * degree
+    along = axis * (1 - eccentricity**2) / squared**1.5 * (ys[1] - ys[0]) * degree
+    return math.hypot(across, along) or None
+
+
+def _geographic(crs: str, xs: list[float], ys: list[float]) -> tuple[list[float], list[float]]:
+    """Longitudes and latitudes on WGS 84, in degrees; infinite where there is no way there."""
+    try:
+        longitudes, latitudes = transformed(CRS.from_wkt(crs), CRS.from_epsg(4326), xs, ys)
+    except GDAL_ERRORS:
+        return [math.inf], [math.inf]
+    return list(longitudes), list(latitudes)
 
 
 def _q(latitude: NDArray[np.float64], eccentricity: float) -> NDArray[np.float64]:

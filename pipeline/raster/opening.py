@@ -16,7 +16,7 @@ from pipeline.raster.layout import layout_of
 from pipeline.raster.naming import scene_name
 from pipeline.raster.slide import is_slide
 from pipeline.raster.source import Scene, open_scene
-from pipeline.raster.spectrum import called, places_of
+from pipeline.raster.spectrum import RGB, called, natural, places_of
 from pipeline.raster.stack import FINEST, stacked
 from pipeline.settings import BandSource
 
@@ -32,7 +32,7 @@ class Wanted:
     Parameters
     ----------
     names
-        What the card calls them, in order.
+        What the card calls them, in order; none: those that a picture for people shows.
     numbers
         Bands of a file from 1, as the job says; None: by the card's numbers, by name, or by place.
     indices
@@ -57,6 +57,8 @@ class Wanted:
 def open_image(uri: str, wanted: Wanted, name: str | None = None, allow: Sequence[str] = ()) -> Scene:
     """Open what a job names, and choose its bands. Raises SceneError, in one sentence, where that cannot be done."""
     name = scene_name(uri) if name is None else name
+    if not wanted.names:
+        wanted = _seen(uri, wanted, allow)
     if wanted.assets is not None:
         return stacked(uri, name, list(_of_assets(name, wanted.names, wanted.assets)), wanted.grid, allow)
     if os.path.isdir(uri) and not is_zarr(uri):  # noqa: PTH112  # Path.is_dir raises for names that are too long
@@ -81,6 +83,23 @@ def open_image(uri: str, wanted: Wanted, name: str | None = None, allow: Sequenc
     if numbers := wanted.numbers or wanted.indices:
         return open_scene(uri, numbers, name, allow)
     return _by_name(uri, wanted, name, allow)
+
+
+def _seen(uri: str, wanted: Wanted, allow: Sequence[str]) -> Wanted:
+    """What a picture for people shows: red, green and blue, or else the first three bands, or the first."""
+    if sources := wanted.assets or wanted.files:
+        every = list(sources)
+        kept = {every[place]: sources[every[place]] for place in natural(every)}
+        return replace(wanted, names=tuple(kept), files=kept if wanted.files else None)
+    folder = os.path.isdir(uri) and not is_zarr(uri)  # noqa: PTH112  # as in `open_image`
+    delivery = folder or (os.path.isfile(uri) and layout_of(Path(uri)) is not None)  # noqa: PTH113  # as there
+    if wanted.numbers or delivery or is_slide(Path(uri)):
+        return replace(wanted, names=RGB)
+    with environment(uri), open_file(uri, allow) as dataset:
+        bands = [band for band in dataset.indexes if band != alpha_of(dataset)] or [1]
+        names = names_of(dataset)
+        chosen = tuple(bands[place] for place in natural([names[band - 1] for band in bands]))
+        return replace(wanted, names=RGB, numbers=chosen)
 
 
 def _by_name(uri: str, wanted: Wanted, name: str, allow: Sequence[str]) -> Scene:

@@ -1,4 +1,4 @@
-"""A whole scene at a coarse resolution, in memory: each pixel the mean of what it covers, invalid pixels left out."""
+"""A scene at a coarse resolution, in memory: each pixel the mean of what it covers, invalid pixels left out."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from pipeline.raster.source import Scene
 PIECE = 1024  # px of the scene, or of the slide's level, that are read at once
 
 
-def overview(scene: Scene, factor: Fraction) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """(bands (band, row, col), validity (row, col)) of all of `resized(scene, factor)`, read in small squares.
+def overview(scene: Scene, factor: Fraction, within: Rect | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """(bands (band, row, col), validity (row, col)) of `resized(scene, factor)`, read in small squares.
 
-    Raises BlockError where the image cannot be read.
+    Of all of it, or of a rectangle of it. Raises BlockError where the image cannot be read.
     """
     view = resized(scene, factor)
-    pixels = np.zeros((len(scene.bands), *view.rect.shape), scene.dtype)
-    valid = np.zeros(view.rect.shape, np.bool_)
+    whole = within or view.rect
+    pixels = np.zeros((len(scene.bands), *whole.shape), scene.dtype)
+    valid = np.zeros(whole.shape, np.bool_)
     side = max(1, int(PIECE / max(max(layer.scale) for layer in view.layers)))
     with Reader(view) as reader:
-        for top, left in product(range(0, view.height, side), range(0, view.width, side)):
-            part = Rect(top, left, top + side, left + side).intersect(view.rect)
-            pixels[:, *part.slices()], valid[part.slices()] = reader.read(part)
+        for top, left in product(range(whole.top, whole.bottom, side), range(whole.left, whole.right, side)):
+            part = Rect(top, left, top + side, left + side).intersect(whole)
+            pixels[:, *part.slices(whole)], valid[part.slices(whole)] = reader.read(part)
     return pixels, valid

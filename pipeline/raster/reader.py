@@ -136,7 +136,7 @@ class Reader:
                 f"Rows {clip.top} to {clip.bottom} and columns {clip.left} to {clip.right} of {scene.shown} "
                 f"cannot be read: {reason(error)}."
             ) from None
-        return _judged(scene, raw, masks)
+        return judged(scene, raw, masks)
 
     def _dataset(self) -> DatasetReader:
         key = os.getpid(), threading.get_ident()
@@ -187,8 +187,8 @@ def _mirrored(scene: Scene, rect: Rect) -> tuple[NDArray[np.intp], NDArray[np.in
     return rows, cols, Rect(int(rows.min()), int(cols.min()), int(rows.max()) + 1, int(cols.max()) + 1)
 
 
-def _judged(scene: Scene, raw: Pixels, masks: list[Pixels]) -> tuple[Pixels, Valid]:
-    """Tell valid pixels from others, drop the alpha band, and replace NaN and infinity by 0."""
+def judged(scene: Scene, raw: Pixels, masks: list[Pixels]) -> tuple[Pixels, Valid]:
+    """Tell valid pixels from others, drop the alpha band, the last of `raw`, and replace NaN and infinity by 0."""
     pixels = raw[: len(scene.bands)]
     valid = np.ones(raw.shape[1:], np.bool_)
     if scene.always_valid:

@@ -31,6 +31,7 @@ _ALIASES = {
     "lwir11": "thermal1 tirs1 tir1",
     "lwir12": "thermal2 tirs2 tir2",
 }
+RGB = ("red", "green", "blue")
 COMMON = frozenset(_ALIASES)
 _KNOWN = {word: name for name, words in _ALIASES.items() for word in (name, *words.split())}
 
@@ -42,6 +43,14 @@ def called(text: str) -> str:
         return _KNOWN[plain]
     words = {_KNOWN[word] for word in re.findall(r"[a-z]+\d*", text.lower()) if word in _KNOWN and len(word) > 1}
     return words.pop() if len(words) == 1 and "edge" not in plain else plain
+
+
+def natural(names: Sequence[str | None]) -> tuple[int, ...]:
+    """Which bands a picture is made of, from 0: red, green and blue by name, else the first three, or the first."""
+    said = [called(name) if name else None for name in names]
+    if all(said.count(colour) == 1 for colour in RGB):
+        return tuple(said.index(colour) for colour in RGB)
+    return (0, 1, 2) if len(names) >= 3 else (0,)
 
 
 def places_of(
