@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from flows import archive_commands, schedule_commands, show_commands
+from flows import archive_commands, evaluate_commands, schedule_commands, show_commands
 from flows.ending import COMPLETE, HOLES, NOT_STARTED, exit_code
 from flows.export_command import export
 from flows.model_commands import models
@@ -63,6 +63,7 @@ app.command()(archive_commands.clean)
 app.command()(archive_commands.compare)
 app.command()(archive_commands.mosaic)
 app.command()(show_commands.show)
+app.command()(evaluate_commands.evaluate)
 app.command()(schedule_commands.schedule)
 app.command()(schedule_commands.deploy)
 app.command()(schedule_commands.notify)

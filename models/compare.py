@@ -6,7 +6,7 @@ Masks are read piece by piece from their GeoTIFFs, so memory does not grow with 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,15 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from models.evaluate import Matrix, iou
+from models.masks import MASK, classes_told
 from models.matched import Table, table_of
+from models.same_grid import demand_same_grid
 from pipeline.errors import InputError, SettingsError
 from pipeline.grid import Rect
 from pipeline.raster import ground
 from pipeline.raster.access import environment
 from pipeline.raster.complaints import GDAL_ERRORS, reason
-from pipeline.settings import statuses
 
-MASK = "mask.tif"
 CELL, ROWS, COLS = 256, 512, 4096  # px: where masks differ is told by cells; a piece is some rows and columns of cells
 WORST, SIDE = 10, 640  # cells that are named; px of a map of differences
 
@@ -141,8 +141,8 @@ def compare(a: Path, b: Path) -> Comparison:
 
     A scene whose masks cannot be compared is a problem. Raises SettingsError where none can.
     """
-    first, second = _scenes(a), _scenes(b)
-    if _is_scene(a) and _is_scene(b):
+    first, second = scenes_of(a), scenes_of(b)
+    if is_scene(a) and is_scene(b):
         second = {a.resolve().name: b}
     names = sorted(first.keys() & second.keys())
     if not names:
@@ -170,7 +170,9 @@ def compare_scene(name: str, a: Path, b: Path) -> Compared:
         stack.enter_context(environment())
         try:
             one, other = (stack.enter_context(rasterio.open(folder / MASK, driver="GTiff")) for folder in (a, b))
-            _demand_same_grid(one, other)
+            for file in (one, other):
+                _demand_one_band(file)
+            demand_same_grid(one, other, ("A", "B"), "they must be of the same grid")
             table = table_of(_classes_of(one), _classes_of(other), one.dtypes[0], other.dtypes[0])
             found = Compared(name, (a, b), table, one.shape, np.zeros((len(table.names),) * 2, np.int64))
             found.crs = one.crs.to_string() if one.crs else None
@@ -211,21 +213,9 @@ def _pieces(height: int, width: int) -> Iterator[Window]:
             yield Window(left, top, min(COLS, width - left), min(ROWS, height - top))
 
 
-def _demand_same_grid(a: DatasetReader, b: DatasetReader) -> None:
-    for file in (a, b):
-        if file.count != 1:
-            raise SettingsError(
-                f"{file.name} has {file.count} bands, one for each class: masks of one band are compared."
-            )
-    if a.shape != b.shape:
-        raise SettingsError(
-            f"A is {a.height} × {a.width} px and B is {b.height} × {b.width} px: they must be of the same grid."
-        )
-    if a.crs != b.crs:
-        raise SettingsError(f"A is in {_short(a.crs)} and B is in {_short(b.crs)}: they must be of the same grid.")
-    if not a.transform.almost_equals(b.transform, 1e-6 * abs(a.transform.a)):
-        numbers = (", ".join(f"{number:.10g}" for number in tuple(file.transform)[:6]) for file in (a, b))
-        raise SettingsError(f"A lies at ({next(numbers)}) and B at ({next(numbers)}): they must be of the same grid.")
+def _demand_one_band(file: DatasetReader) -> None:
+    if file.count != 1:
+        raise SettingsError(f"{file.name} has {file.count} bands, one for each class: masks of one band are compared.")
 
 
 def _six(file: DatasetReader) -> tuple[float, float, float, float, float, float]:
@@ -233,16 +223,10 @@ def _six(file: DatasetReader) -> tuple[float, float, float, float, float, float]
     return one.a, one.b, one.c, one.d, one.e, one.f
 
 
-def _short(crs: object) -> str:
-    return str(crs)[:60] if crs else "no CRS"
-
-
 def _classes_of(file: DatasetReader) -> dict[int, str]:
     """The names of a mask's classes by value, without its statuses."""
-    with suppress(ValueError, KeyError, TypeError):
-        told: Sequence[Mapping[str, Any]] = json.loads(file.tags()["classification_classes"])
-        named = {int(one["value"]): str(one["name"]) for one in told}
-        return {value: name for value, name in named.items() if value not in statuses(file.dtypes[0]).named()}
+    if told := classes_told(file):
+        return {one.value: one.name for one in told}
     raise SettingsError(f"{file.name} does not say its classes, so it is no mask of maskmill.")
 
 
@@ -253,14 +237,15 @@ def _areas(folder: Path) -> dict[str, float | None]:
     return {}
 
 
-def _is_scene(folder: Path) -> bool:
+def is_scene(folder: Path) -> bool:
+    """Whether a folder holds the result of one scene."""
     return (folder / MASK).is_file()
 
 
-def _scenes(folder: Path) -> dict[str, Path]:
+def scenes_of(folder: Path) -> dict[str, Path]:
     """The folders with a published mask, by scene."""
-    if _is_scene(folder):
+    if is_scene(folder):
         return {folder.resolve().name: folder}
     if not folder.is_dir():
         raise SettingsError(f"{folder} is no folder of results: name one that --out named, or a scene's folder.")
-    return {one.name: one for one in sorted(folder.iterdir()) if not one.name.startswith(".") and _is_scene(one)}
+    return {one.name: one for one in sorted(folder.iterdir()) if not one.name.startswith(".") and is_scene(one)}

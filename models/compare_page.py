@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
 
-from models.compare import MASK, Compared, Comparison
+from models.compare import Compared, Comparison
+from models.masks import MASK
 from pipeline.cog import rgb
 from pipeline.page import Number, Raw, facts, figure, listed, page, section, small, table, tagged
 from pipeline.raster.access import environment

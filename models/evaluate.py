@@ -38,27 +38,27 @@ def confusion(truth: NDArray[np.integer], found: NDArray[np.integer], classes: i
 def iou(matrix: Matrix) -> NDArray[np.float64]:
     """Give each class its pixels in both truth and mask over those in either; nan where neither has the class."""
     both = np.diagonal(matrix)
-    return _ratio(both, matrix.sum(axis=0) + matrix.sum(axis=1) - both)
+    return ratio(both, matrix.sum(axis=0) + matrix.sum(axis=1) - both)
 
 
 def precision(matrix: Matrix) -> NDArray[np.float64]:
     """Give each class the share of its pixels in the mask that are right; nan where the mask has none."""
-    return _ratio(np.diagonal(matrix), matrix.sum(axis=0))
+    return ratio(np.diagonal(matrix), matrix.sum(axis=0))
 
 
 def recall(matrix: Matrix) -> NDArray[np.float64]:
     """Give each class the share of its pixels in the truth that were found; nan where the truth has none."""
-    return _ratio(np.diagonal(matrix), matrix.sum(axis=1))
+    return ratio(np.diagonal(matrix), matrix.sum(axis=1))
 
 
 def f1(matrix: Matrix) -> NDArray[np.float64]:
     """Give each class the harmonic mean of precision and recall; nan where neither truth nor mask has it."""
-    return _ratio(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
+    return ratio(2 * np.diagonal(matrix), matrix.sum(axis=0) + matrix.sum(axis=1))
 
 
 def accuracy(matrix: Matrix) -> float:
     """Give the share of pixels that are right; nan for no pixels."""
-    return float(_ratio(np.trace(matrix), matrix.sum()))
+    return float(ratio(np.trace(matrix), matrix.sum()))
 
 
 def kappa(matrix: Matrix) -> float:
@@ -70,12 +70,12 @@ def kappa(matrix: Matrix) -> float:
     if total == 0:
         return float("nan")
     by_chance = float((matrix.sum(axis=0) / total) @ (matrix.sum(axis=1) / total))
-    return float(_ratio(accuracy(matrix) - by_chance, 1 - by_chance))
+    return float(ratio(accuracy(matrix) - by_chance, 1 - by_chance))
 
 
-def _ratio(part: object, whole: object) -> NDArray[np.float64]:
+def ratio(part: object, whole: object) -> NDArray[np.float64]:
     """Divide in float64; nan where the whole is 0."""
     above, below = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    ratio = np.full(above.shape, np.nan)
-    np.divide(above, below, out=ratio, where=below != 0)
-    return ratio
+    shares = np.full(above.shape, np.nan)
+    np.divide(above, below, out=shares, where=below != 0)
+    return shares

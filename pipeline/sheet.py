@@ -89,15 +89,16 @@ def _write(pen: ImageDraw.ImageDraw, left: int, top: int, words: str, room: int 
         while words and _width(words + "…") > room:
             words = words[:-1]
         words = words.rstrip() + "…"
-    pen.text((left, top), words, fill="black", font=_font())
+    pen.text((left, top), words, fill="black", font=font())
 
 
 def _width(words: str) -> int:
-    return round(_font().getlength(words))
+    return round(font().getlength(words))
 
 
 @cache
-def _font() -> ImageFont.FreeTypeFont:
+def font() -> ImageFont.FreeTypeFont:
+    """The letters of every picture."""
     file = BytesIO(resources.files("pipeline").joinpath("fonts/DejaVuSans.ttf").read_bytes())
     # The plain layout: what libraries a machine has for the other one changes no pixel.
     return ImageFont.truetype(file, _LETTERS, layout_engine=ImageFont.Layout.BASIC)
