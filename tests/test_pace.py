@@ -28,7 +28,7 @@ RATES = st.floats(1e-3, 1e3)
 def folder(tmp_path_factory):
     place = tmp_path_factory.mktemp("pace")
     save_model(place / "model.onnx", small_unet())
-    save_scene(place / "scene.tif", noise(600, 700))
+    save_scene(place / "scene.tif", noise(512, 768))
     return place
 
 

@@ -162,7 +162,7 @@ def test_a_plan_reads_as_sentences(place, tmp_path):
     assert done.code == 0, done.lines
     said = {line.split()[0]: line for line in done.lines}
     assert "12,000 × 12,000 px, 144 megapixels" in said["image"]
-    assert "144 blocks of 1,024 px" in said["blocks"]
+    assert "144 blocks of 1,000 px" in said["blocks"]
     assert re.search(r"\d+ windows of [\d,]+ px, cores of [\d,]+ px", said["windows"])  # how large was measured
     assert "6 px, exact: the network looks 5 px to each side" in said["margin"]
     assert re.search(r"1\.\d pixels for each pixel", said["computed"])
