@@ -33,6 +33,7 @@ from tests.oracle import (
     run_here,
     save_model,
     save_scene,
+    small_card,
     small_unet,
     tree,
 )
@@ -107,7 +108,7 @@ def test_what_is_outside_is_never_read(tmp_path):
             file.write(b"\xff" * 64)
     said = run_here(job(tmp_path, "out"))
     assert said["blocks"]["failed"] == 0
-    seen = image_of(open_scene(str(tmp_path / "scene.tif"), None), Rect(20, 20, 90, 90))
+    seen = image_of(open_scene(str(tmp_path / "scene.tif"), None), small_card(), Rect(20, 20, 90, 90))
     assert seen[30:100, 30:100].any()
     assert not seen[:, 120:].any()
     want = np.where(burnt([shapely.box(20, 20, 90, 90)], SHAPE), expected_mask(MODEL, noise(*SHAPE)), OUTSIDE)
