@@ -44,6 +44,7 @@ from flows.options import (
     job_of,
     warm_child,
 )
+from flows.train_commands import train
 
 if TYPE_CHECKING:
     from pipeline.child import Child
@@ -57,6 +58,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(models, name="models")
+app.command()(train)
 app.command()(export)
 app.command()(archive_commands.catalogue)
 app.command()(archive_commands.clean)

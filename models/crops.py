@@ -6,9 +6,12 @@ Everything here is numpy; a crop carries no context of its own beyond its sides,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.generic)
 
 IGNORED = 255
 """The class of a pixel that the loss leaves out."""
@@ -102,8 +105,8 @@ class Crops:
 
 
 def turned(
-    way: int, pixels: NDArray[np.float32], truth: NDArray[np.int64]
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    way: int, pixels: NDArray[np.float32], truth: NDArray[Number]
+) -> tuple[NDArray[np.float32], NDArray[Number]]:
     """Turn and mirror both in one of the eight ways of a square, 0 to 7."""
     if way >= 4:
         pixels, truth = pixels[..., ::-1], truth[..., ::-1]

@@ -73,7 +73,7 @@ def open_mask(path: Path, name: str, said: Sequence[str] = ()) -> Mask:
         told, layered, tags = _told(file)
     if told and said:
         raise SettingsError(f"{path} says its own classes, {_listed(told)}: leave --classes out.")
-    classes = told or _said(said)
+    classes = told or classes_said(said)
     if not classes:
         raise SettingsError(f"{path} does not say its classes: name them, as in --classes 0=background,1=building.")
     if len(classes) < 2:
@@ -111,7 +111,8 @@ def _class(index: int, value: int, name: str, hint: str | None) -> MaskClass:
     return MaskClass(index=index, value=value, name=str(name), colour=colour)
 
 
-def _said(said: Sequence[str]) -> tuple[MaskClass, ...]:
+def classes_said(said: Sequence[str]) -> tuple[MaskClass, ...]:
+    """What `--classes` says: `[sea, land]`, or `[0=sea,7=land]`. Raises SettingsError for what it cannot mean."""
     classes: list[MaskClass] = []
     for at, part in enumerate(part.strip() for entry in said for part in entry.split(",")):
         value, equals, name = part.partition("=")

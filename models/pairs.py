@@ -44,7 +44,12 @@ def pairs_of(folder: Path) -> list[Pair]:
     """
     if not is_pairs(folder):
         raise SettingsError(f"{folder} has no folders {FOLDERS[0]} and {FOLDERS[1]}, in which pairs lie.")
-    images, masks = (_files(folder / name) for name in FOLDERS)
+    return pairs_between(*(folder / name for name in FOLDERS))
+
+
+def pairs_between(of_images: Path, of_masks: Path) -> list[Pair]:
+    """Give all pairs of two folders, by name. Raises SettingsError like `pairs_of`."""
+    images, masks = _files(of_images), _files(of_masks)
     matched = _matched(images, masks)
     return [Pair(name, images[name], masks[mask]) for name, mask in sorted(matched.items())]
 

@@ -41,6 +41,12 @@ class Truth(Protocol):
     def demand_known(self, strange: int) -> None:
         """Raise SettingsError where `strange` pixels, more than none, had a value that means nothing."""
 
+    def reopened(self) -> Truth:
+        """The same labels with file handles of their own, for another thread."""
+
+    def close(self) -> None:
+        """Close what is open; reading opens again."""
+
 
 class RasterTruth:
     """Labels of a raster; with `laid` on another grid than the mask's."""
@@ -49,6 +55,14 @@ class RasterTruth:
         self.notes = notes
         self._reader, self._meaning, self._laid = Reader(labels), meaning, laid
         self._strange: set[float] = set()
+
+    def reopened(self) -> RasterTruth:
+        """See Truth."""
+        return RasterTruth(self._reader.scene, self._meaning, self._laid, self.notes)
+
+    def close(self) -> None:
+        """See Truth."""
+        self._reader.close()
 
     def read(self, rect: Rect) -> Codes:
         """See Truth; no data, and what lies beyond the labels, is unlabelled."""
@@ -96,6 +110,13 @@ class PolygonTruth:
 
     def demand_known(self, strange: int) -> None:
         """See Truth; polygons have no values."""
+
+    def reopened(self) -> PolygonTruth:
+        """See Truth; no file is open."""
+        return self
+
+    def close(self) -> None:
+        """See Truth; no file is open."""
 
 
 def open_truth(labels: str, mask: Mask, meaning: Meaning, align: bool, folder: Path) -> Truth:

@@ -1,0 +1,1 @@
+"""Training: labelled images, large or many, to a checkpoint. Only `learner` and what it uses import torch."""
