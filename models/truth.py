@@ -119,8 +119,8 @@ class PolygonTruth:
         """See Truth; no file is open."""
 
 
-def open_truth(labels: str, mask: Mask, meaning: Meaning, align: bool, folder: Path) -> Truth:
-    """Lay labels over a mask; `folder` is for a copy of those that are slow to read.
+def open_truth(labels: str, mask: Mask, meaning: Meaning, align: bool, folder: Path, called: str = "mask") -> Truth:
+    """Lay labels over a mask, or what it is `called`; `folder` is for a copy of those that are slow to read.
 
     Raises SettingsError where the grids differ and `align` is not asked for, or polygons are of no class; SceneError
     and SettingsError for files that are no labels.
@@ -130,7 +130,7 @@ def open_truth(labels: str, mask: Mask, meaning: Meaning, align: bool, folder: P
         return _of_polygons(area, mask.scene, meaning)
     scene, notes = _without_told_nodata(open_scene(area.path, None, "labels"), meaning)
     with environment(), open_file(area.path) as file, open_file(mask.path) as other:
-        note = _demand_laid(file, other, align)
+        note = _demand_laid(file, other, align, called)
     laid = _laid(scene, mask.scene) if align and not note else None
     return RasterTruth(quick(scene, folder), meaning, laid, tuple(one for one in (*notes, note) if one))
 
@@ -165,18 +165,16 @@ def _without_told_nodata(scene: Scene, meaning: Meaning) -> tuple[Scene, tuple[s
     )
 
 
-def _demand_laid(labels: DatasetReader, mask: DatasetReader, align: bool) -> str | None:
+def _demand_laid(labels: DatasetReader, mask: DatasetReader, align: bool, called: str) -> str | None:
     """What is to be said of labels that have a mask's pixels without saying where they lie."""
     if labels.shape == mask.shape and not (has_place(labels) and has_place(mask)):
         if has_place(labels) == has_place(mask):
             return None
-        who = "The mask has" if has_place(labels) else "The labels have"
+        who = f"The {called} has" if has_place(labels) else "The labels have"
         return f"{who} no georeference: the two are laid pixel by pixel."
     if not align:
-        remedy = (
-            "give labels of its grid, or --align to look up the label under the centre of each of the mask's pixels"
-        )
-        demand_same_grid(mask, labels, ("The mask", f"{labels.name}"), remedy)
+        remedy = f"give labels of its grid, or --align to look up the label under each centre of the {called}'s pixels"
+        demand_same_grid(mask, labels, (f"The {called}", f"{labels.name}"), remedy)
     return None
 
 

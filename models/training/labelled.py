@@ -149,7 +149,7 @@ def _opened(pair: Pair, labels: str, said: tuple[Sequence[MaskClass], Meaning], 
     classes, meaning = said
     scene = open_scene(str(pair.image.resolve()), asked.bands, scene_name(f"{pair.name.replace('/', '--')}.tif"))
     mask = Mask(pair.image.resolve(), scene, tuple(classes), False, {})
-    truth = open_truth(labels, mask, meaning, asked.align, folder / "labels")
+    truth = open_truth(labels, mask, meaning, asked.align, folder / "labels", "image")
     return Labelled(pair.name, quick(scene, folder / "image"), truth, len(classes))
 
 
