@@ -47,7 +47,8 @@ def trained(order: Order, overwrite: bool) -> dict[str, Any]:
         if not course.resume() and weights is not None:
             left = course.begin_with(weights)
             if left:
-                watching.say(f"{len(left)} of the network's weights are not in {order.weights}: {', '.join(left[:4])}…")
+                more = "…" if len(left) > 4 else "."
+                watching.say(f"Not in {order.weights} is what begins at random: {', '.join(left[:4])}{more}")
         for note in data.notes:
             watching.say(note)
         if course.story.done:

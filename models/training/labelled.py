@@ -21,6 +21,7 @@ from pipeline.grid import Rect
 from pipeline.network.legend import MaskClass, default_colour
 from pipeline.raster.area import Form, find_area
 from pipeline.raster.naming import scene_name
+from pipeline.raster.polygons import format_of
 from pipeline.raster.reader import Pixels, Reader, Valid
 from pipeline.raster.source import Scene, open_scene
 from pipeline.settings import FAILED
@@ -45,12 +46,13 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One image and what is true of its pixels. `truth` says codes as Meaning has them."""
+    """One image and what is true of its pixels. `truth` says codes as Meaning has them; `digest` is of both files."""
 
     name: str
     scene: Scene
     truth: Truth
     classes: int
+    digest: str
 
     def read(self, rect: Rect) -> tuple[Pixels, Valid, NDArray[np.uint8]]:
         """(pixels (bands, rows, cols), valid (rows, cols), classes or IGNORED, uint8 (rows, cols)) of a rectangle.
@@ -108,8 +110,8 @@ def classes_of(asked: Asked) -> tuple[MaskClass, ...]:
 
 
 def digest_of(opened: Sequence[Labelled]) -> str:
-    """What a resumed training knows the data again by: names, and the fingerprints of images."""
-    told = "\n".join(f"{one.name} {one.scene.fingerprint}" for one in opened)
+    """What a resumed training knows the data again by: names and digests."""
+    told = "\n".join(f"{one.name} {one.digest}" for one in opened)
     return hashlib.sha256(told.encode()).hexdigest()
 
 
@@ -140,7 +142,7 @@ def _named(asked: Asked) -> list[tuple[Pair, str]]:
     area = find_area(labels)
     if len(files) > 1 and area.form is not Form.VECTOR:
         raise SettingsError(f"{labels} cannot be the labels of {len(files)} images: give polygons, or a folder.")
-    if not images.is_dir() and find_area(str(images)).form is Form.VECTOR:
+    if not images.is_dir() and format_of(images):
         raise SettingsError(f"{images} holds polygons: give the image first, and polygons by --labels.")
     return [(Pair(scene_name(str(file)), file, Path(area.path)), labels) for file in files]
 
@@ -150,7 +152,8 @@ def _opened(pair: Pair, labels: str, said: tuple[Sequence[MaskClass], Meaning], 
     scene = open_scene(str(pair.image.resolve()), asked.bands, scene_name(f"{pair.name.replace('/', '--')}.tif"))
     mask = Mask(pair.image.resolve(), scene, tuple(classes), False, {})
     truth = open_truth(labels, mask, meaning, asked.align, folder / "labels", "image")
-    return Labelled(pair.name, quick(scene, folder / "image"), truth, len(classes))
+    digest = f"{scene.fingerprint} {find_area(labels).digest}"
+    return Labelled(pair.name, quick(scene, folder / "image"), truth, len(classes), digest)
 
 
 def _demand_alike(opened: Sequence[Labelled]) -> None:
