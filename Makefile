@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint format bench chaos soak stack fuzz constraints clean
+.PHONY: demo test test-slow test-zoo lint format bench chaos soak stack fuzz constraints clean
 
 demo: .venv/.demo
 	$(BIN)/python -m flows.demo
@@ -12,6 +12,10 @@ test: .venv/.dev
 
 test-slow: .venv/.dev .venv/.train
 	$(BIN)/pytest -q -m "slow and not fuzz"
+
+# Networks of segmentation_models_pytorch, in an environment of their own: 5 GB.
+test-zoo: .venv-zoo/.done
+	.venv-zoo/bin/pytest -q tests/zoo
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -39,6 +43,13 @@ format: .venv/.dev
 
 .venv/.train: pyproject.toml constraints.txt | .venv/bin/python
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[train]"
+	touch $@
+
+.venv-zoo/.done: pyproject.toml constraints.txt tests/zoo/requirements.txt
+	$(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -m pip install -q --upgrade "pip>=25.1"
+	grep -v '^nvidia-' constraints.txt > .venv-zoo/constraints.txt  # torch brings CUDA's libraries of its own
+	.venv-zoo/bin/python -m pip install -q -c .venv-zoo/constraints.txt -r tests/zoo/requirements.txt -e . pytest pytest-timeout hypothesis
 	touch $@
 
 # The pins, for every supported Python at once; no registry's name stands in them.
@@ -69,4 +80,4 @@ fuzz: .venv/.dev
 	FUZZ=$(FUZZ) $(BIN)/pytest -q -n 2 --dist load -m fuzz --timeout 0 tests/fuzz
 
 clean:
-	rm -rf .venv demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-zoo demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
