@@ -103,8 +103,8 @@ def work_per_pixel(network: nn.Module, side: int = 64) -> float:
 def _taps(layer: nn.Conv2d | nn.ConvTranspose2d) -> int:
     """Multiplications for each number of the answer; of a transposed convolution one tap in every stride reaches it."""
     if isinstance(layer, nn.ConvTranspose2d):
-        return layer.weight[:, 0].numel() // math.prod(layer.stride)
-    return layer.weight[0].numel()
+        return int(layer.weight[:, 0].numel() // math.prod(layer.stride))
+    return int(layer.weight[0].numel())
 
 
 def _level(before: int, after: int, norm: Norm) -> nn.Sequential:
