@@ -43,17 +43,19 @@ def trained(order: Order, overwrite: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="maskmill-") as folder, _watching(recipe.epochs) as watching:
         data = prepare(order.data, order.validation, recipe, Path(folder), watching.stage)
         course = Course(recipe, data, data.card(recipe, order.said), order.out)
-        demand_folder(order.out, overwrite)
-        if not course.resume() and weights is not None:
+        if weights is not None and (overwrite or not course.begun):
             left = course.begin_with(weights)
             if left:
                 more = "…" if len(left) > 4 else "."
                 watching.say(f"Not in {order.weights} is what begins at random: {', '.join(left[:4])}{more}")
         for note in data.notes:
             watching.say(note)
-        if course.story.done:
-            watching.say(f"{course.story.done} epochs are done already.")
-        course.run(watching)
+        with course.held():
+            demand_folder(order.out, overwrite)
+            course.resume()
+            if course.story.done:
+                watching.say(f"{course.story.done} epochs are done already.")
+            course.run(watching)
     return course.metrics()
 
 

@@ -82,8 +82,11 @@ def test_killed_and_gone_on_with_it_is_as_if_it_had_not_been(pairs, after, tmp_p
     process = subprocess.Popen(command, cwd=pairs, env=surroundings(), stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
         if after in line:
-            process.send_signal(signal.SIGKILL)
+            process.send_signal(signal.SIGSTOP)
             break
+    second = maskmill("train", *flags, *SMALL, "--out", tmp_path / "killed", cwd=pairs)  # while the first is stopped
+    assert (second.returncode, "a training in" in second.stderr) == (2, True), second.stderr
+    process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     process.stderr.close()
     _, said = trained(pairs, *flags, "--out", tmp_path / "killed")

@@ -53,9 +53,8 @@ class Batches:
         def one(at: int) -> Window:
             random = np.random.default_rng([seed, 3, epoch, at])
             image, rect = windows.draw(random, int(order[at]))
-            pixels, truth = self._read(image, rect)
+            pixels, truth = self._read(image, rect, random if augment else None)
             if augment:
-                pixels = self._lit(random, pixels, truth)
                 pixels, truth = turned(int(random.integers(8)), pixels, truth)
             return pixels, truth.astype(np.int64)
 
@@ -67,31 +66,34 @@ class Batches:
 
         def one(at: int) -> Window:
             plot, rect = parts[at]
-            pixels, truth = self._read(plot.image, rect)
+            pixels, truth = self._read(plot.image, rect, None)
             inside = np.zeros(rect.shape, bool)
             inside[rect.intersect(plot.rect).slices(rect)] = True
             return pixels, np.where(inside, truth, IGNORED).astype(np.int64)
 
         return self._stacked(one, range(len(parts)))
 
-    def _read(self, image: int, rect: Rect) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Scaled pixels, 0 where they are invalid, and truth. Raises BlockError where a file cannot be read."""
+    def _read(
+        self, image: int, rect: Rect, light: np.random.Generator | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Scaled pixels, 0 where they are invalid, and truth; with `light`, as on another day.
+
+        Raises BlockError where a file cannot be read.
+        """
         raw, valid, truth = self._labelled[image].read(rect)
         shift, factor = (each[:, None, None] for each in (self._scale.shift, self._scale.factor))
         scaled = (raw.astype(np.float32) - shift) * factor
+        if light is not None:
+            scaled = self._lit(light, scaled)
         return np.where(valid, scaled, np.float32(0)), truth
 
-    def _lit(
-        self, random: np.random.Generator, pixels: NDArray[np.float32], truth: NDArray[np.uint8]
-    ) -> NDArray[np.float32]:
-        """Another day's light: all bands together, and each a little by itself. What is invalid stays 0."""
+    def _lit(self, random: np.random.Generator, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Another day's light: all bands together, and each a little by itself."""
         bands = (len(pixels), 1, 1)
         gain = 1 + random.uniform(-GAIN, GAIN) + random.uniform(-GAIN, GAIN, bands) / 2
-        offset = (
-            random.uniform(-OFFSET, OFFSET) + random.uniform(-OFFSET, OFFSET, bands) / 2
-        ) * self._scale.spread.reshape(bands)
-        changed = (pixels * gain + offset).astype(np.float32)
-        return np.where((truth == IGNORED) & (pixels == 0).all(axis=0), np.float32(0), changed)
+        offset = random.uniform(-OFFSET, OFFSET) + random.uniform(-OFFSET, OFFSET, bands) / 2
+        changed: NDArray[np.float32] = (pixels * gain + offset * self._scale.spread.reshape(bands)).astype(np.float32)
+        return changed
 
     def _stacked(self, one: Callable[[int], Window], places: range) -> Iterator[Batch]:
         groups = (places[at : at + self._size] for at in range(0, len(places), self._size))

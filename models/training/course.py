@@ -21,6 +21,7 @@ from models.training.prepared import Prepared
 from models.training.recipe import Recipe
 from pipeline.errors import IdentityError, SettingsError
 from pipeline.network.card import Card
+from pipeline.store.lease import Lease
 from pipeline.store.objects import put_whole, remove
 
 CHECKPOINT, STATE, METRICS, CURVES = "checkpoint.safetensors", "state.safetensors", "metrics.json", "curves.png"
@@ -78,10 +79,19 @@ class Course:
         """See Learner.begin_with."""
         return self._learner.begin_with(weights)
 
-    def resume(self) -> bool:
+    @property
+    def begun(self) -> bool:
+        """Whether the folder has a state to go on from."""
+        return (self._out / STATE).exists()
+
+    def held(self) -> Lease:
+        """Keep other trainings out of the folder. Raises LeaseError where one is at work in it."""
+        return Lease.acquire(self._out / ".lease", f"a training in {self._out}")
+
+    def resume(self) -> None:
         """Go on from the folder's state, if it has one. Raises IdentityError where it is another training's."""
-        if not (self._out / STATE).exists():
-            return False
+        if not self.begun:
+            return
         tensors, said = opened(self._out / STATE, "state")
         self._recipe.demand_same(said["recipe"])
         if said["data"] != self._data.digest:
@@ -91,11 +101,9 @@ class Course:
             )
         self._learner.restore(tensors, said)
         self.story = Story(list(said["lines"]), int(said["best"]))
-        return True
 
     def run(self, watching: Watching) -> None:
         """Train to the end; after each epoch all is on disk."""
-        self._out.mkdir(parents=True, exist_ok=True)
         batches = Batches(self._data.labelled, self._data.scale, self._recipe.batch)
         held = Batches(self._data.validation, self._data.scale, self._recipe.batch)
         while not self.story.over(self._recipe):
@@ -149,7 +157,7 @@ def demand_folder(out: Path, overwrite: bool) -> None:
     """Raise SettingsError where a folder holds other things than a training; removes an old one if asked to."""
     if out.is_file():
         raise SettingsError(f"{out} is a file: give a folder by --out.")
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    there = {path.name for path in out.iterdir() if not path.name.startswith(".")} if out.is_dir() else set()
     if there and not (there & {STATE, CHECKPOINT}):
         raise SettingsError(
             f"{out} holds other things ({', '.join(sorted(there)[:3])}): give an empty folder by --out."
