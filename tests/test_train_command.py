@@ -245,3 +245,14 @@ def test_bad_data_is_named_before_the_first_epoch(tmp_path, spoilt, message):
 )
 def test_what_cannot_be_is_said_in_a_sentence(pairs, arguments, message):
     assert message in refused(pairs, *arguments)
+
+
+def test_labels_whose_first_class_is_declared_to_be_no_data_are_told_with_the_way_out(tmp_path):
+    put_large(tmp_path)
+    with rasterio.open(tmp_path / "labels.tif", "r+") as file:
+        file.nodata = 0
+    flags = ("scene.tif", "--labels", "labels.tif", "--epochs", "1")
+    assert "What the labels declare to be no data is none" in refused(tmp_path, *flags)
+    named = (*flags, "--classes", "0=land,1=lake")
+    assert "--map 0=land counts them" in refused(tmp_path, *named)
+    trained(tmp_path, *named, "--map", "0=land", "--out", "m")

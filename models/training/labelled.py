@@ -79,7 +79,10 @@ def open_all(
     """
     pairs = _named(asked)
     if not 2 <= len(classes) < IGNORED:
-        raise SettingsError(f"There are {len(classes)} classes to tell apart; name 2 to {IGNORED - 1} by --classes.")
+        raise SettingsError(
+            f"There are {len(classes)} classes to tell apart ({', '.join(one.name for one in classes[:SHOWN])}): name "
+            f"2 to {IGNORED - 1} by --classes. What the labels declare to be no data is none."
+        )
     meaning = meaning_of(classes, asked.mapped, asked.ignored)
     opened: list[Labelled] = []
     problems: list[str] = []

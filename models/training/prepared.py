@@ -114,7 +114,8 @@ def prepare(asked: Asked, validation: Asked | None, recipe: Recipe, folder: Path
     names = [one.name for one in classes]
     labelled = open_all(asked, classes, folder / "images", lambda *at: told("opening", *at))
     surveys = survey_all(labelled, recipe.window, lambda *at: told("looking at", *at))
-    notes = [*dict.fromkeys(note for one in labelled for note in one.truth.notes), *demand_classes(surveys, names)]
+    notes = list(dict.fromkeys(note for one in labelled for note in one.truth.notes))
+    notes += demand_classes(surveys, names, notes)
     sides = [one.scene.rect for one in labelled]
     held_by, held_surveys = list(labelled), surveys
     if validation:

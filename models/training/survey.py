@@ -69,14 +69,14 @@ def survey_all(
     return found
 
 
-def demand_classes(surveys: Sequence[Survey], names: Sequence[str]) -> list[str]:
-    """Notes on masks without anything; raises SettingsError where a class, or all, is nowhere."""
+def demand_classes(surveys: Sequence[Survey], names: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Notes on masks without anything; SettingsError, with what is `known` of labels, where a class is nowhere."""
     pixels = np.sum([one.pixels for one in surveys], axis=0)
     missing = [name for name, count in zip(names, pixels, strict=True) if not count]
     if missing:
         raise SettingsError(
             f"No pixel of {len(surveys)} images is labelled {' or '.join(missing)}, so nothing can be learnt of it: "
-            "see whether --classes and --map say what the labels mean."
+            f"see whether --classes and --map say what the labels mean. {' '.join(known[:3])}".rstrip()
         )
     bare = sum(not one.pixels[1:].any() for one in surveys)
     return [f"{bare} of {len(surveys)} masks have {names[0]} alone, or nothing."] if bare else []
