@@ -21,6 +21,8 @@ Errors travel between processes by `portable`: each holds its message alone, but
 
 from __future__ import annotations
 
+_LONGEST = 3000  # characters
+
 
 class MaskmillError(Exception):
     """The root of the tree."""
@@ -30,8 +32,9 @@ class MaskmillError(Exception):
 
     @property
     def message(self) -> str:
-        """The sentence, on one line."""
-        return " ".join(str(self.args[0]).split())
+        """The sentence, on one line; where a stranger's text makes it longer than anybody reads, without its middle."""
+        said = " ".join(str(self.args[0]).split())
+        return said if len(said) <= _LONGEST else f"{said[: _LONGEST // 2]} … {said[-_LONGEST // 2 + 3 :]}"
 
 
 class InputError(MaskmillError):

@@ -45,16 +45,16 @@ def until(true, seconds: float = 90.0) -> None:
 def test_jobs_of_several_workers_come_and_go_whole(monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setattr(upkeep, "LOOK", 0.5)
-    monkeypatch.setattr(upkeep, "LONGEST_START", 10.0)
+    monkeypatch.setattr(upkeep, "LONGEST_START", 60.0)
     monkeypatch.setattr(growth, "IDLE", 5)
     with far_cluster(ClusterClass.model_validate(SEVERAL), None) as client:
         until(lambda: len(client.nthreads()) == 2)
         first = set(client.run(os.getpid).values())
         time.sleep(8)  # longer than it takes to see that one worker is enough
         assert set(client.run(os.getpid).values()) == first
-        many = client.map(time.sleep, [0.5] * 100, pure=False)
+        many = client.map(time.sleep, [0.5] * 1000, pure=False)  # as long as a busy machine takes to start workers
         until(lambda: len(client.nthreads()) == 4)  # two whole jobs: five workers would take a third
-        client.gather(many)
+        client.cancel(many)
         until(lambda: len(client.nthreads()) == 2)
         (process,) = [int(job.job_id) for job in client.cluster.workers.values()]
         os.kill(process, signal.SIGTERM)  # as a queue ends it when its time is over

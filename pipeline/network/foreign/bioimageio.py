@@ -56,7 +56,7 @@ def read(document: Mapping[str, Any], source: str, graph: Graph) -> Told:
     """Read a model's description. Raises SettingsError where it has not its format's form, ModelError where it has
     several inputs or not two dimensions.
     """
-    version = str(document["format_version"])
+    version = str(document["format_version"])[:40]
     if not version.startswith(_FORMATS):
         raise SettingsError(f"{source} is of bioimage.io's format {version}; maskmill knows {' and '.join(_FORMATS)}.")
     eats = _only_input(document, source)
@@ -138,7 +138,7 @@ def _layout(axes: Sequence[Axis], source: str) -> tuple[str, list[str]]:
     order = [axis.id for axis in axes]
     if sorted(order) != ["batch", "channel", "x", "y"]:
         raise ModelError(
-            f"{source} says that the network eats the axes {', '.join(order)}; maskmill gives it batch, channel, y and "
+            f"{source} says that the network eats the axes {', '.join(each[:40] for each in order[:8])}; maskmill gives it batch, channel, y and "
             "x, or batch, y, x and channel."
         )
     notes = []
