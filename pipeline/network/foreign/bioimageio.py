@@ -138,7 +138,7 @@ def _layout(axes: Sequence[Axis], source: str) -> tuple[str, list[str]]:
     order = [axis.id for axis in axes]
     if sorted(order) != ["batch", "channel", "x", "y"]:
         raise ModelError(
-            f"{source} says that the network eats the axes {', '.join(each[:40] for each in order[:8])}; maskmill gives it batch, channel, y and "
+            f"{source} says that the network eats the axes {', '.join(order)}; maskmill gives it batch, channel, y and "
             "x, or batch, y, x and channel."
         )
     notes = []
