@@ -11,7 +11,8 @@ test: .venv/.dev
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not slow and not fuzz"
 
 test-slow: .venv/.dev .venv/.train
-	$(BIN)/pytest -q -m "slow and not fuzz"
+	$(BIN)/pytest -q -m "slow and not fuzz" --ignore tests/test_growth.py
+	$(BIN)/pytest -q -m slow tests/test_growth.py  # alone: its cluster stays small where others have been in its process
 
 # Networks of segmentation_models_pytorch, in an environment of their own: 5 GB.
 test-zoo: .venv-zoo/.done

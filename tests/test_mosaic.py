@@ -217,7 +217,7 @@ def test_a_mosaic_has_no_seam_where_its_images_meet(folder):
         np.testing.assert_array_equal(one.read(), other.read())
         assert one.transform == other.transform
     again = maskmill(folder, "run", "--job", "job.yaml", "--dry-run", "--json")
-    assert json.loads(again.stdout.splitlines()[-1])["left_alone"] == {"done": 1}
+    assert json.loads(again.stdout.splitlines()[-1])["left_alone"] == {"done": 1}, again
     made = maskmill(folder, "mosaic", "masks.vrt", "out/whole/mask.tif", "out/north/mask.tif", "--json")
     assert json.loads(made.stdout.splitlines()[-1]) == {
         "mosaic": "masks.vrt", "images": 2, "written": True, "exit_code": 0,
