@@ -106,7 +106,8 @@ def _order(given: Mapping[str, Any]) -> Order:
     from models.training.labelled import Asked
     from models.training.learner import device_of
     from models.training.prepared import Said
-    from models.training.recipe import Recipe, cores
+    from models.training.recipe import Recipe
+    from pipeline.budget import cores
 
     names = ("loss", "epochs", "batch", "window", "rate", "held_out", "patience", "augment", "divide_by", "seed")
     weights = _weights_said(given["class_weights"])

@@ -101,6 +101,9 @@ def test_another_recipe_or_other_data_do_not_go_on_and_more_epochs_do(pairs):
     put_pairs(pairs / "others", count=5)
     refusal = maskmill("train", "others", "--out", "more", *SMALL, cwd=pairs)
     assert (refusal.returncode, "began with other data" in refusal.stderr) == (2, True)
+    for other in (("--bands", "3,2,1"), ("--classes", "0=land,255=lake")):
+        refusal = maskmill("train", "data", *other, "--out", "more", *SMALL, cwd=pairs)
+        assert (refusal.returncode, "began with other data" in refusal.stderr) == (2, True), refusal.stderr
     found, _ = trained(pairs, "data", "--out", "more", "--epochs", "2")
     straight, _ = trained(pairs, "data", "--out", "straight", "--epochs", "2")
     assert found["epochs"] == straight["epochs"]

@@ -96,8 +96,8 @@ class Course:
         self._recipe.demand_same(said["recipe"])
         if said["data"] != self._data.digest:
             raise IdentityError(
-                f"The training in {self._out} began with other data (their names or bytes differ): give another --out, "
-                "or begin anew with --overwrite."
+                f"The training in {self._out} began with other data (names, bytes, bands or what labels mean): give "
+                "another --out, or begin anew with --overwrite."
             )
         self._learner.restore(tensors, said)
         self.story = Story(list(said["lines"]), int(said["best"]))

@@ -112,10 +112,12 @@ def classes_of(asked: Asked) -> tuple[MaskClass, ...]:
     return classes_said(asked.classes) or _classes_of(_named(asked), asked)
 
 
-def digest_of(opened: Sequence[Labelled]) -> str:
-    """What a resumed training knows the data again by: names and digests."""
-    told = "\n".join(f"{one.name} {one.digest}" for one in opened)
-    return hashlib.sha256(told.encode()).hexdigest()
+def digest_of(opened: Sequence[Labelled], asked: Asked, classes: Sequence[MaskClass]) -> str:
+    """What a resumed training knows the data again by: names, digests and bands, and what the labels mean."""
+    told = [f"{one.name} {one.digest} {one.scene.bands}" for one in opened]
+    told += [f"{one.value} {one.name}" for one in classes]
+    told += [repr((asked.mapped, asked.ignored, asked.align))]
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def demand_none(problems: Sequence[str], of: int) -> None:

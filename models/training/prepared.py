@@ -131,9 +131,8 @@ def prepare(asked: Asked, validation: Asked | None, recipe: Recipe, folder: Path
     if lacking := [name for name, count in zip(names, held, strict=True) if not count]:
         notes.append(f"Nothing that is held out is {' or '.join(lacking)}: no score says how well it is found.")
     scale = _scale(labelled, surveys, recipe)
-    return Prepared(
-        labelled, held_by, windows, plots, scale, classes, held, digest_of([*labelled, *held_by]), tuple(notes)
-    )
+    digest = digest_of([*labelled, *(held_by if validation else ())], asked, classes)
+    return Prepared(labelled, held_by, windows, plots, scale, classes, held, digest, tuple(notes))
 
 
 def _pixels(surveys: Sequence[Survey], plots: Sequence[Plot]) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -117,8 +116,3 @@ class Recipe:
                     f"The training in this folder began with {name.replace('_', ' ')} {was}, and {value} is asked "
                     "for: go on with the same, give another --out, or begin anew with --overwrite."
                 )
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -56,7 +56,7 @@ def read(document: Mapping[str, Any], source: str, graph: Graph) -> Told:
     """Read a model's description. Raises SettingsError where it has not its format's form, ModelError where it has
     several inputs or not two dimensions.
     """
-    version = str(document["format_version"])[:40]
+    version = str(document["format_version"])
     if not version.startswith(_FORMATS):
         raise SettingsError(f"{source} is of bioimage.io's format {version}; maskmill knows {' and '.join(_FORMATS)}.")
     eats = _only_input(document, source)
